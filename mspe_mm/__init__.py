@@ -1,0 +1,9 @@
+"""MSPE for OpenMMLab: Vision Transformers at any resolution, by tuning the patch embedding alone.
+
+The method lives in :mod:`mspe_mm.core` and needs only PyTorch; :mod:`mspe_mm.seg` plugs it into MMSegmentation.
+Importing ``mspe_mm`` itself imports neither host.
+"""
+from .errors import InputError
+from .version import __version__
+
+__all__ = ['InputError', '__version__']

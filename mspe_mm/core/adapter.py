@@ -1,0 +1,135 @@
+"""Adapters: the tuned kernels alone, in a safetensors file of a few megabytes that is safe to share.
+
+The file holds the parameters of ``MultiScalePatchEmbed.kernels`` and, as metadata, what they were tuned for. An adapter
+belongs to one pretrained kernel, which it names by its digest.
+"""
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from ..errors import InputError
+from ..version import __version__
+from .patch_embed import MultiScalePatchEmbed
+
+FORMAT = 'mspe_mm.adapter/1'
+
+
+def find_patch_embed(model: nn.Module) -> MultiScalePatchEmbed:
+    """The MSPE layer of a model.
+
+    Raises:
+        InputError: If the model has none, or more than one.
+    """
+    layers = [module for module in model.modules() if isinstance(module, MultiScalePatchEmbed)]
+    if len(layers) != 1:
+        raise InputError(f'{type(model).__name__} has {len(layers) or "no"} MSPE patch embedding'
+                         f'{"s, one is needed" if layers else ": use a config with an MSPE backbone (setr_mspe_*.py)"}')
+    return layers[0]
+
+
+def base_digest(patch_embed: MultiScalePatchEmbed) -> str:
+    """SHA-256 of the pretrained kernel and bias in float32: which model an adapter belongs to."""
+    digest = hashlib.sha256()
+    for parameter in patch_embed.base.parameters():
+        digest.update(parameter.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def describe(patch_embed: MultiScalePatchEmbed) -> dict[str, str]:
+    """The metadata of the layer's adapter; values are JSON."""
+    entries = dict(
+        base_digest=base_digest(patch_embed),
+        embed_dims=patch_embed.embed_dims,
+        in_channels=patch_embed.in_channels,
+        patch_size=patch_embed.patch_size,
+        base_resolution=patch_embed.base_resolution,
+        kernel_sizes=patch_embed.kernel_sizes,
+        tuned_sizes=[int(k) for k in patch_embed.kernels],
+        parameterization=patch_embed.parameterization,
+        interpolation=patch_embed.interpolation,
+        antialias=patch_embed.antialias)
+    return {'format': FORMAT, 'version': __version__, **{key: json.dumps(value) for key, value in entries.items()}}
+
+
+def save_adapter(patch_embed: MultiScalePatchEmbed, path: str | Path) -> None:
+    """Write the layer's kernels to ``path``; an older file there survives if this one cannot be written."""
+    tensors = {name: value.detach().cpu().contiguous() for name, value in patch_embed.kernels.state_dict().items()}
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, describe(patch_embed))
+
+
+def load_adapter(patch_embed: MultiScalePatchEmbed, path: str | Path) -> None:
+    """Set the layer's kernels from ``path``.
+
+    Raises:
+        InputError: If the file is missing, damaged or no adapter, or does not fit the layer; the message says in what.
+    """
+    tensors, metadata = read_adapter(path)
+    own = describe(patch_embed)
+    for key in ('embed_dims', 'in_channels', 'patch_size', 'base_resolution', 'kernel_sizes', 'tuned_sizes',
+                'parameterization', 'interpolation', 'antialias'):
+        if metadata.get(key) != own[key]:
+            raise InputError(f'{path} does not fit this model: it was tuned for {key}={metadata.get(key)}, and the '
+                             f'model has {key}={own[key]}')
+    if metadata.get('base_digest') != own['base_digest']:
+        raise InputError(f'{path} does not fit this checkpoint: it was tuned with the base kernel '
+                         f'{metadata.get("base_digest", "?")[:12]}, and the checkpoint has '
+                         f'{own["base_digest"][:12]}; give the checkpoint that it was tuned from')
+    try:
+        patch_embed.kernels.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise InputError(f'{path} does not hold the kernels that its metadata names: {_one_line(error)}') from error
+
+
+def read_adapter(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of an adapter file.
+
+    Raises:
+        InputError: If the file is missing, damaged or no adapter.
+    """
+    if not Path(path).is_file():
+        raise InputError(f'adapter {path} does not exist')
+    try:
+        with safe_open(str(path), framework='pt') as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise InputError(f'adapter {path} cannot be read, it is damaged or no safetensors file: '
+                         f'{_one_line(error)}') from error
+    if metadata.get('format') != FORMAT:
+        raise InputError(f'{path} is no adapter of this version: its format is {metadata.get("format")}, not {FORMAT}')
+    return tensors, metadata
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[str]:
+    """A temporary name beside ``path`` that takes its place when the block succeeds and is removed when it fails."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+    try:
+        yield str(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _one_line(error: Exception) -> str:
+    return ' '.join(str(error).split())
+
+
+def merge_into(state_dict: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """``state_dict`` of a base checkpoint with the tuned kernels of ``model`` in it."""
+    (prefix, ) = [name for name, module in model.named_modules() if isinstance(module, MultiScalePatchEmbed)]
+    kernels = torch.nn.Module.state_dict(find_patch_embed(model).kernels, prefix=f'{prefix}.kernels.')
+    return {**state_dict, **kernels}

@@ -1,0 +1,270 @@
+"""The MSPE layer: a patch embedding of several patch kernels, each resized to fit the image."""
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .resize import check_interpolation, pi_resize
+from .resolution import KERNEL_POLICIES, choose_kernel, fit_kernel
+
+PARAMETERIZATIONS = ('native', 'residual')
+PADDINGS = ('corner', 'same', None)
+
+
+class PatchKernel(nn.Module):
+    """The weight (D, C, k, k) and the bias (D) of one patch kernel, zero until set."""
+
+    def __init__(self, in_channels: int, embed_dims: int, size: int, bias: bool = True) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(embed_dims, in_channels, size, size))
+        self.bias = nn.Parameter(torch.zeros(embed_dims)) if bias else None
+
+
+class MultiScalePatchEmbed(nn.Module):
+    """Multi-scale patch embedding (MSPE, NeurIPS 2024), non-overlapping.
+
+    The pretrained kernel of ``patch_size`` pixels stands under the host's own parameter name and never changes. Beside
+    it, ``kernels`` holds one kernel for each other native size: the only weights that tuning trains (theta). An image is
+    embedded by the kernel native to the nearest resolution (Eq. 10), resized by PI-resize (Eq. 6) to the patch size that
+    keeps the token grid. At the base resolution this is the stock convolution, bit for bit.
+
+    A state dict without ``kernels`` (a stock checkpoint) loads with ``strict=True``: the kernels are then set from the
+    pretrained one, so that an untrained layer is FlexiViT at the native resolutions (everywhere, with ``'residual'``).
+
+    Args:
+        in_channels: Channels of the image.
+        embed_dims: Width D of the tokens.
+        patch_size: Patch size at the base resolution, in pixels.
+        grid_size: Token grid (rows, columns) at the base resolution, or one number for both.
+        kernel_sizes: Native patch sizes of the kernels in pixels, ascending; ``patch_size`` is one of them.
+        bias: Whether the kernels have a bias.
+        kernel_policy: ``'fixed'``, ``'isotropic'`` or ``'constant'``, see :func:`~mspe_mm.core.resolution.fit_kernel`.
+        parameterization: How kernel i is stored. ``'native'`` (the paper's): as itself, at k_i, resized from there.
+            ``'residual'``: as a correction at k_i, resized and added to the resized pretrained kernel; going 16 -> 4 -> 6
+            loses what 16 -> 6 keeps.
+        tune_base: Also give the base size a kernel of its own that can be tuned. Off, the base resolution stays exact.
+        interpolation: Downsampling model of the images, see :mod:`mspe_mm.core.resize`.
+        antialias: Likewise.
+        padding: What happens to a rest smaller than a patch: zeros after it (``'corner'``), zeros around (``'same'``), as
+            mmcv's adaptive padding does, or nothing: the rest is not seen (None).
+        norm: A layer applied to the tokens, as in the host; not tuned.
+        proj_name: The host's name of the pretrained convolution.
+
+    Raises:
+        ValueError: For settings that contradict each other; the message names them.
+    """
+
+    def __init__(self,
+                 in_channels: int = 3,
+                 embed_dims: int = 768,
+                 patch_size: int = 16,
+                 grid_size: int | tuple[int, int] = 14,
+                 kernel_sizes: Sequence[int] = (4, 8, 12, 16),
+                 *,
+                 bias: bool = True,
+                 kernel_policy: str = 'fixed',
+                 parameterization: str = 'residual',
+                 tune_base: bool = False,
+                 interpolation: str = 'bilinear',
+                 antialias: bool = True,
+                 padding: str | None = 'corner',
+                 norm: nn.Module | None = None,
+                 proj_name: str = 'proj') -> None:
+        super().__init__()
+        self.in_channels, self.embed_dims, self.patch_size = in_channels, embed_dims, patch_size
+        self.grid_size = (grid_size, grid_size) if isinstance(grid_size, int) else tuple(grid_size)
+        self.kernel_sizes = tuple(kernel_sizes)
+        self.kernel_policy, self.parameterization = kernel_policy, parameterization
+        self.interpolation, self.antialias, self.padding = interpolation, antialias, padding
+        self._check_settings()
+
+        self.proj_name = proj_name
+        self.add_module(proj_name, nn.Conv2d(in_channels, embed_dims, patch_size, stride=patch_size, bias=bias))
+        own_sizes = [k for k in self.kernel_sizes if k != patch_size or tune_base]
+        self.kernels = nn.ModuleDict({str(k): PatchKernel(in_channels, embed_dims, k, bias) for k in own_sizes})
+        self.norm = norm
+        self._forced_kernel: int | None = None
+        self._cache: dict = {}
+        self.reset_kernels()
+
+    def _check_settings(self) -> None:
+        if list(self.kernel_sizes) != sorted(set(self.kernel_sizes)) or self.kernel_sizes[:1] < (1, ):
+            raise ValueError(f'kernel_sizes must be positive, ascending and without repeats, got {self.kernel_sizes}')
+        if self.patch_size not in self.kernel_sizes:
+            raise ValueError(f'kernel_sizes must include the patch size {self.patch_size}, whose kernel is the pretrained '
+                             f'one, got {self.kernel_sizes}')
+        if len(self.grid_size) != 2 or min(self.grid_size) < 1:
+            raise ValueError(f'grid_size must be two positive numbers of tokens, got {self.grid_size}')
+        for name, value, choices in (('kernel_policy', self.kernel_policy, KERNEL_POLICIES),
+                                     ('parameterization', self.parameterization, PARAMETERIZATIONS),
+                                     ('padding', self.padding, PADDINGS)):
+            if value not in choices:
+                raise ValueError(f'unknown {name} {value!r}: choose one of {choices}')
+        check_interpolation(self.interpolation)
+
+    @property
+    def base(self) -> nn.Conv2d:
+        """The pretrained patch embedding."""
+        return getattr(self, self.proj_name)
+
+    @property
+    def base_resolution(self) -> tuple[int, int]:
+        """(height, width) in pixels at which the layer is the stock one."""
+        return self.patch_size * self.grid_size[0], self.patch_size * self.grid_size[1]
+
+    @torch.no_grad()
+    def reset_kernels(self) -> None:
+        """Set the kernels from the pretrained one: its PI-resize (``'native'``) or no correction (``'residual'``)."""
+        for name, value in self._initial_kernels(self.base.weight, self.base.bias).items():
+            self.kernels.get_parameter(name).copy_(value)
+
+    def _initial_kernels(self, weight: Tensor, bias: Tensor | None) -> dict[str, Tensor]:
+        """Initial kernels for a pretrained ``weight`` and ``bias``, under their names in ``self.kernels``."""
+        kernels = {}
+        for k in self.kernels:
+            resized = self.resize_kernel(weight, (int(k), int(k)))
+            native = self.parameterization == 'native'
+            kernels[f'{k}.weight'] = resized if native else torch.zeros_like(resized)
+            if bias is not None:
+                kernels[f'{k}.bias'] = bias if native else torch.zeros_like(bias)
+        return kernels
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args, **kwargs) -> None:
+        self._cache.clear()
+        weight = state_dict.get(f'{prefix}{self.proj_name}.weight')
+        stock = not any(key.startswith(f'{prefix}kernels.') for key in state_dict)
+        if stock and weight is not None and weight.shape == self.base.weight.shape:
+            kernels = self._initial_kernels(weight, state_dict.get(f'{prefix}{self.proj_name}.bias'))
+            state_dict.update({f'{prefix}kernels.{name}': value for name, value in kernels.items()})
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+    def resize_kernel(self, weight: Tensor, size: tuple[int, int]) -> Tensor:
+        """PI-resize (D, C, h, w) to (D, C, *size) under the layer's downsampling model."""
+        return pi_resize(weight, size, self.interpolation, self.antialias)
+
+    def kernel_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
+        """(height, width) in pixels of the patches of an image of ``image_size`` (height, width)."""
+        return fit_kernel(image_size, self.grid_size, self.patch_size, self.kernel_policy)
+
+    def token_grid(self, image_size: tuple[int, int]) -> tuple[int, int]:
+        """(rows, columns) of the tokens of an image of ``image_size`` (height, width)."""
+        rest = 0 if self.padding is None else 1
+        return tuple((length - rest) // k + rest for length, k in zip(image_size, self.kernel_size(image_size)))
+
+    def kernel_index(self, image_size: tuple[int, int]) -> int:
+        """Which of ``kernel_sizes`` embeds an image of ``image_size`` (height, width), by Eq. 10."""
+        if self.kernel_policy == 'isotropic':
+            # Square patches on a non-square image: its resolution, seen from the grid, is that of its patches.
+            patch = self.kernel_size(image_size)
+            image_size = (patch[0] * self.grid_size[0], patch[1] * self.grid_size[1])
+        return choose_kernel(image_size, self.grid_size, self.kernel_sizes)
+
+    @contextmanager
+    def force_kernel(self, index: int) -> Iterator[None]:
+        """Within the context, embed every image by kernel ``index`` of ``kernel_sizes`` instead of Eq. 10's choice."""
+        before, self._forced_kernel = self._forced_kernel, index
+        try:
+            yield
+        finally:
+            self._forced_kernel = before
+
+    def single_kernel(self, kernel_policy: str) -> MultiScalePatchEmbed:
+        """A layer of the pretrained kernel alone, shared with this one: the untrained baselines.
+
+        ``'constant'`` gives the stock patch embedding, ``'fixed'`` and ``'isotropic'`` give FlexiViT's.
+        """
+        layer = MultiScalePatchEmbed(
+            self.in_channels, self.embed_dims, self.patch_size, self.grid_size, (self.patch_size, ),
+            bias=self.base.bias is not None, kernel_policy=kernel_policy, interpolation=self.interpolation,
+            antialias=self.antialias, padding=self.padding, norm=self.norm, proj_name=self.proj_name)
+        layer.add_module(self.proj_name, self.base)
+        return layer.train(self.training)
+
+    def sized_kernel(self, size: tuple[int, int], index: int) -> tuple[Tensor, Tensor | None]:
+        """Weight (D, C, *size) and bias (D) of kernel ``index`` of ``kernel_sizes``, resized to ``size`` (height, width)."""
+        base, name = self.base, str(self.kernel_sizes[index])
+        if name not in self.kernels:
+            return self.resize_kernel(base.weight, size), base.bias
+        own = self.kernels[name]
+        weight = self.resize_kernel(own.weight, size)
+        if self.parameterization == 'native':
+            return weight, own.bias
+        return self.resize_kernel(base.weight, size) + weight, None if base.bias is None else base.bias + own.bias
+
+    def forward(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """Embed a batch of images.
+
+        Args:
+            x: (B, C, H, W), any H and W from 1.
+
+        Returns:
+            tokens (B, L, D) and their grid (rows, columns), L = rows * columns.
+        """
+        image_size = tuple(x.shape[-2:])
+        size = self.kernel_size(image_size)
+        index = self.kernel_index(image_size) if self._forced_kernel is None else self._forced_kernel
+        weight, bias = self._cached_kernel(size, index)
+        x = F.conv2d(_pad_to_patches(x, size, self.padding), weight, bias, stride=size)
+        grid = (x.shape[-2], x.shape[-1])
+        tokens = x.flatten(2).transpose(1, 2)
+        return (tokens if self.norm is None else self.norm(tokens)), grid
+
+    # -- resized kernels are kept between the images of an evaluation --------------------------------------------------
+
+    def _cached_kernel(self, size: tuple[int, int], index: int) -> tuple[Tensor, Tensor | None]:
+        parameters = [*self.base.parameters(), *self.kernels.parameters()]
+        differentiable = torch.is_grad_enabled() and any(p.requires_grad for p in parameters)
+        if self.training or differentiable or size == self.base.kernel_size:
+            return self.sized_kernel(size, index)
+        key = (size, index)
+        if key not in self._cache or not _unchanged(self._cache[key][1]):
+            if len(self._cache) >= 16:    # images of ever new sizes must not fill the memory
+                self._cache.clear()
+            with torch.inference_mode(False), torch.no_grad():
+                self._cache[key] = (self.sized_kernel(size, index), _snapshot(parameters))
+        return self._cache[key][0]
+
+    def train(self, mode: bool = True) -> MultiScalePatchEmbed:
+        self._cache.clear()
+        return super().train(mode)
+
+    def _apply(self, *args, **kwargs) -> MultiScalePatchEmbed:
+        self._cache.clear()
+        return super()._apply(*args, **kwargs)
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, '_cache': {}}
+
+    def extra_repr(self) -> str:
+        return (f'grid_size={self.grid_size}, kernel_sizes={self.kernel_sizes}, kernel_policy={self.kernel_policy!r}, '
+                f'parameterization={self.parameterization!r}, interpolation={self.interpolation!r}, '
+                f'antialias={self.antialias}')
+
+
+def _pad_to_patches(x: Tensor, patch: tuple[int, int], padding: str | None) -> Tensor:
+    """Pad (B, C, H, W) with zeros to whole patches, as mmcv's ``AdaptivePadding`` does."""
+    if padding is None:
+        return x
+    bottom, right = (-length % k for length, k in zip(x.shape[-2:], patch))
+    if bottom == right == 0:
+        return x
+    top, left = (bottom // 2, right // 2) if padding == 'same' else (0, 0)
+    return F.pad(x, (left, right - left, top, bottom - top))
+
+
+def _snapshot(tensors: list[Tensor]) -> list[tuple]:
+    """What tells later whether a tensor has changed: a copy on the CPU, elsewhere its version and address.
+
+    Comparing contents also sees writes through ``.data``, which do not count as versions; on an accelerator it would
+    make the host wait for the device at every forward pass.
+    """
+    return [(t, t.detach().clone() if t.device.type == 'cpu' else None, t._version, t.data_ptr()) for t in tensors]
+
+
+def _unchanged(snapshot: list[tuple]) -> bool:
+    return all(t.data_ptr() == address and (t._version == version if copy is None else torch.equal(t, copy))
+               for t, copy, version, address in snapshot)

@@ -1,0 +1,140 @@
+"""Resizing as a linear map: of images, and of the patch kernels that look at them (PI-resize).
+
+Resizing a patch ``x`` is linear, ``vec(resize(x)) = B vec(x)``, and separable, ``B = B_h (x) B_w``. A patch kernel ``w``
+made for ``x`` is carried over to the resized patch by ``w' = pinv(B^T) vec(w)`` (FlexiViT; MSPE Eq. 6), which by the
+same separability is ``W' = P_h W P_w^T`` with ``P = pinv(B^T)`` of one axis: no matrix over whole patches is needed.
+
+``B`` has to be the map that the images really went through, so the downsampling model is explicit everywhere:
+
+==================================  =====================================================================
+``interpolation``, ``antialias``    the same as
+==================================  =====================================================================
+``'bilinear'``, True (the default)  PIL / mmcv ``backend='pillow'``, ``F.interpolate(antialias=True)``
+``'bilinear'``, False               OpenCV / mmcv ``backend='cv2'`` (mmcv's own default), ``F.interpolate``
+``'bicubic'``, True                 PIL / mmcv ``backend='pillow'``, ``F.interpolate(antialias=True)``
+``'bicubic'``, False                OpenCV / mmcv ``backend='cv2'``, ``F.interpolate``
+``'area'``                          OpenCV ``INTER_AREA``: what a camera with larger pixels would see
+``'nearest'``                       OpenCV ``INTER_NEAREST``, ``F.interpolate(mode='nearest')``
+==================================  =====================================================================
+
+``antialias`` has no meaning for ``'area'`` and ``'nearest'`` and is ignored there.
+"""
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+INTERPOLATIONS = ('bilinear', 'bicubic', 'area', 'nearest')
+
+
+def resize_matrix(out_size: int, in_size: int, interpolation: str = 'bilinear', antialias: bool = True) -> Tensor:
+    """One axis of the resize map ``B``.
+
+    Args:
+        out_size: Length of the axis after resizing, in pixels, at least 1.
+        in_size: Length of the axis before resizing, in pixels, at least 1.
+        interpolation: One of :data:`INTERPOLATIONS`.
+        antialias: Whether a shrinking filter averages over its whole footprint.
+
+    Returns:
+        ``B`` of shape (out_size, in_size), float64, on the CPU; every row sums to 1.
+
+    Raises:
+        ValueError: For a size below 1 or an unknown interpolation.
+    """
+    check_interpolation(interpolation)
+    if out_size < 1 or in_size < 1:
+        raise ValueError(f'cannot resize {in_size} px to {out_size} px: sizes must be at least 1')
+    if interpolation == 'area':
+        # Output pixel i covers [i, i + 1) * in_size / out_size; its weights are the shares of the input pixels in it.
+        edges = torch.arange(out_size + 1, dtype=torch.float64) * (in_size / out_size)
+        pixels = torch.arange(in_size, dtype=torch.float64)
+        overlap = torch.minimum(edges[1:, None], pixels + 1) - torch.maximum(edges[:-1, None], pixels)
+        return overlap.clamp_(min=0) * (out_size / in_size)
+    # The columns of B are the resized unit vectors. They go through as one image whose other axis keeps its size: a
+    # batch of one-pixel-wide images has an ambiguous memory format, which F.interpolate(antialias=True) gets wrong.
+    identity = torch.eye(in_size, dtype=torch.float64)[None, None]
+    return _interpolate(identity, (out_size, in_size), interpolation, antialias)[0, 0]
+
+
+def resize_image(image: Tensor, size: tuple[int, int], interpolation: str = 'bilinear',
+                 antialias: bool = True) -> Tensor:
+    """Resize a batch of images (Eq. 1) on their own device.
+
+    Args:
+        image: (B, C, H, W), floating point.
+        size: (height, width) to resize to.
+        interpolation: One of :data:`INTERPOLATIONS`.
+        antialias: See the module's table.
+
+    Returns:
+        (B, C, height, width) in the dtype of ``image``; ``image`` itself when the size is its own.
+
+    Raises:
+        ValueError: For a size below 1 or an unknown interpolation.
+    """
+    check_interpolation(interpolation)
+    height, width = size
+    if min(height, width) < 1:
+        raise ValueError(f'cannot resize an image to {height} x {width}: sizes must be at least 1')
+    if tuple(image.shape[-2:]) == (height, width):
+        return image
+    if interpolation == 'area':    # F.interpolate's own 'area' rounds its windows to whole pixels
+        rows = resize_matrix(height, image.shape[-2], 'area').to(image)
+        columns = resize_matrix(width, image.shape[-1], 'area').to(image)
+        return rows @ image @ columns.T
+    return _interpolate(image, (height, width), interpolation, antialias)
+
+
+def pi_resize(weight: Tensor, size: tuple[int, int], interpolation: str = 'bilinear', antialias: bool = True) -> Tensor:
+    """Pseudo-inverse resize of patch kernels: ``W' = P_h W P_w^T`` (FlexiViT; MSPE Eq. 6).
+
+    Growing is exact, ``<resize(x), w'> = <x, w>`` for every patch ``x`` (Eq. 5). Shrinking is the least-squares optimum
+    for patches of white noise.
+
+    Args:
+        weight: (..., h, w) patch kernels, floating point.
+        size: (height, width) to resize the kernels to.
+        interpolation: The model by which the *images* are resized, one of :data:`INTERPOLATIONS`.
+        antialias: See the module's table.
+
+    Returns:
+        (..., height, width) in the dtype and on the device of ``weight``, differentiable with respect to it; computed
+        in float64. ``weight`` itself when the size is its own.
+
+    Raises:
+        ValueError: For a size below 1 or an unknown interpolation.
+    """
+    height, width = (int(length) for length in size)
+    h, w = weight.shape[-2:]
+    if (height, width) == (h, w):
+        return weight
+    rows = _pi_factor(height, h, interpolation, antialias, weight.device, torch.float64)
+    columns = _pi_factor(width, w, interpolation, antialias, weight.device, torch.float64)
+    # float64 is left alone by autocast, so the product keeps its precision under AMP.
+    return (rows @ weight.double() @ columns.T).to(weight.dtype)
+
+
+@lru_cache(maxsize=1024)
+def _pi_factor(out_size: int, in_size: int, interpolation: str, antialias: bool, device: torch.device,
+               dtype: torch.dtype) -> Tensor:
+    """``P = pinv(B^T)`` of one axis, (out_size, in_size), shared by every kernel of these sizes."""
+    # An ordinary tensor whatever mode the first caller is in: one made in inference mode could not be trained through.
+    with torch.inference_mode(False), torch.no_grad():
+        matrix = resize_matrix(out_size, in_size, interpolation, antialias)
+        return torch.linalg.pinv(matrix).T.contiguous().to(device, dtype)
+
+
+def _interpolate(image: Tensor, size: tuple[int, int], interpolation: str, antialias: bool) -> Tensor:
+    if interpolation == 'nearest':
+        return F.interpolate(image, size, mode='nearest')
+    return F.interpolate(image, size, mode=interpolation, align_corners=False, antialias=antialias)
+
+
+def check_interpolation(interpolation: str) -> None:
+    """Raise a ValueError that lists the choices if ``interpolation`` is none of them."""
+    if interpolation not in INTERPOLATIONS:
+        raise ValueError(f'unknown interpolation {interpolation!r}: choose one of {", ".join(INTERPOLATIONS)}')

@@ -1,0 +1,106 @@
+"""Which patch kernel sees which resolution: token grid, kernel choice, and what is drawn in training.
+
+All sizes are (height, width). A resolution and a patch size are two names for one thing once the token grid ``N`` is
+fixed: a kernel of ``k`` pixels is native to the resolution ``k N``.
+"""
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+
+KERNEL_POLICIES = ('fixed', 'isotropic', 'constant')
+SAMPLINGS = ('double', 'partition')
+
+
+def fit_kernel(image_size: tuple[int, int], grid_size: tuple[int, int], patch_size: int,
+               policy: str = 'fixed') -> tuple[int, int]:
+    """The patch size that puts the token grid on an image.
+
+    Args:
+        image_size: (height, width) in pixels.
+        grid_size: (rows, columns) of tokens at the base resolution.
+        patch_size: Patch size at the base resolution, in pixels.
+        policy: ``'fixed'`` keeps the grid, whatever the aspect ratio: ``max(1, floor(h / N_h)), max(1, floor(w / N_w))``.
+            ``'isotropic'`` keeps patches square: the smaller of the two, from the side that is short for the grid.
+            ``'constant'`` is the stock patch embedding: always ``patch_size``, so that the grid follows the image.
+
+    Returns:
+        (height, width) of the patches in pixels.
+
+    Raises:
+        ValueError: For an empty image or an unknown policy.
+    """
+    if min(image_size) < 1:
+        raise ValueError(f'cannot embed an image of {image_size[0]} x {image_size[1]} px')
+    if policy == 'constant':
+        return patch_size, patch_size
+    height, width = (max(1, length // tokens) for length, tokens in zip(image_size, grid_size))
+    if policy == 'fixed':
+        return height, width
+    if policy == 'isotropic':
+        return min(height, width), min(height, width)
+    raise ValueError(f'unknown kernel policy {policy!r}: choose one of {", ".join(KERNEL_POLICIES)}')
+
+
+def choose_kernel(resolution: tuple[int, int], grid_size: tuple[int, int], kernel_sizes: Sequence[int]) -> int:
+    """The kernel whose native resolution is nearest, ``argmin_i ||r_i - r*||`` (Eq. 10).
+
+    Args:
+        resolution: ``r*``, (height, width) in pixels.
+        grid_size: (rows, columns) of tokens.
+        kernel_sizes: Native patch sizes ``k_i`` in pixels; kernel i is native to ``r_i = k_i N``.
+
+    Returns:
+        The index i; the first of several at the same distance.
+    """
+    distances = [math.dist(resolution, (k * grid_size[0], k * grid_size[1])) for k in kernel_sizes]
+    return distances.index(min(distances))
+
+
+def sampling_range(kernel_sizes: Sequence[int], index: int, sampling: str = 'double') -> tuple[int, int]:
+    """The patch sizes that kernel ``index`` is trained at.
+
+    Args:
+        kernel_sizes: Native patch sizes in pixels, ascending.
+        index: Which kernel.
+        sampling: ``'double'`` is [k / 2, 2 k], what the paper's authors ran. ``'partition'`` is the kernel's own share of
+            [k_1 / 2, 2 k_K], cut half-way between neighbours: what the paper's text says, and where Eq. 10 sends images.
+
+    Returns:
+        The smallest and the largest patch size in pixels, both included.
+
+    Raises:
+        ValueError: For an unknown sampling.
+    """
+    k = kernel_sizes[index]
+    low, high = max(1, math.ceil(k / 2)), 2 * k
+    if sampling == 'double':
+        return low, high
+    if sampling == 'partition':
+        if index > 0:
+            low = (kernel_sizes[index - 1] + k) // 2 + 1
+        if index < len(kernel_sizes) - 1:
+            high = (k + kernel_sizes[index + 1]) // 2
+        return low, high
+    raise ValueError(f'unknown sampling {sampling!r}: choose one of {", ".join(SAMPLINGS)}')
+
+
+def draw_patch_size(kernel_sizes: Sequence[int], index: int, sampling: str = 'double', aspect_jitter: bool = False,
+                    generator: torch.Generator | None = None) -> tuple[int, int]:
+    """Draw one patch size for kernel ``index``, uniformly over :func:`sampling_range`.
+
+    Args:
+        kernel_sizes: Native patch sizes in pixels, ascending.
+        index: Which kernel.
+        sampling: See :func:`sampling_range`.
+        aspect_jitter: Draw height and width apart instead of one square.
+        generator: Source of randomness; PyTorch's global one by default.
+
+    Returns:
+        (height, width) in pixels.
+    """
+    low, high = sampling_range(kernel_sizes, index, sampling)
+    height, width = torch.randint(low, high + 1, (2, ), generator=generator).tolist()
+    return height, width if aspect_jitter else height

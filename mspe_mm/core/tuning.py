@@ -1,0 +1,93 @@
+"""Tuning the patch embedding alone: what is frozen, and the multi-resolution objective (Eq. 7)."""
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from .patch_embed import MultiScalePatchEmbed
+from .resize import resize_image
+from .resolution import SAMPLINGS, draw_patch_size
+
+Losses = dict[str, 'Tensor | list[Tensor]']
+
+
+def freeze_all_but_kernels(model: nn.Module, patch_embed: MultiScalePatchEmbed) -> None:
+    """Make theta, the kernels of ``patch_embed``, the only parameters of ``model`` that require a gradient.
+
+    Raises:
+        ValueError: If there is no kernel to tune.
+    """
+    if not patch_embed.kernels:
+        raise ValueError(f'nothing to tune: kernel_sizes={patch_embed.kernel_sizes} holds only the frozen pretrained '
+                         'kernel; add smaller sizes or set tune_base=True')
+    model.requires_grad_(False)
+    patch_embed.kernels.requires_grad_(True)
+
+
+def tuning_mode(model: nn.Module, patch_embed: MultiScalePatchEmbed) -> None:
+    """Put all of ``model`` below its root in eval mode (no dropout, no drop path, BatchNorm statistics untouched).
+
+    The layer itself stays in training mode, so that its kernels are resized anew at every step.
+    """
+    for child in model.children():
+        child.eval()
+    patch_embed.train()
+
+
+@dataclass
+class MultiResolutionObjective:
+    """``L = sum_i l(Enc(g_i(resize(x, r_i))), y) + lambda l(Enc(g(x)), y)`` (Eq. 7).
+
+    Each tunable kernel i sees the batch at one resolution, drawn anew at every step; labels stay at the base resolution,
+    which is the caller's affair: ``task_loss`` closes over them. With a frozen base kernel the last term is a constant,
+    and so is the first sum's term for the base size; both passes are skipped.
+
+    Args:
+        base_weight: lambda.
+        sampling: ``'double'`` or ``'partition'``, see :func:`~mspe_mm.core.resolution.sampling_range`.
+        aspect_jitter: Draw height and width of a resolution apart.
+    """
+
+    base_weight: float = 1.0
+    sampling: str = 'double'
+    aspect_jitter: bool = False
+
+    def __post_init__(self) -> None:
+        if self.sampling not in SAMPLINGS:
+            raise ValueError(f'unknown sampling {self.sampling!r}: choose one of {", ".join(SAMPLINGS)}')
+        if self.base_weight < 0:
+            raise ValueError(f'base_weight (lambda of Eq. 7) must not be negative, got {self.base_weight}')
+
+    def __call__(self, patch_embed: MultiScalePatchEmbed, images: Tensor,
+                 task_loss: Callable[[Tensor], Losses]) -> Losses:
+        """Losses of one step, by kernel.
+
+        Args:
+            patch_embed: The layer inside the model that ``task_loss`` runs.
+            images: (B, C, H, W) at the base resolution.
+            task_loss: Maps images (B, C, h, w) to the model's losses by name; names with ``loss`` in them are summed by
+                the trainer, others are only logged.
+
+        Returns:
+            The losses named ``k<size>.<name>``, and ``base.<name>`` for the lambda term.
+        """
+        losses: Losses = {}
+        for index, k in enumerate(patch_embed.kernel_sizes):
+            if str(k) not in patch_embed.kernels:
+                continue
+            patch = draw_patch_size(patch_embed.kernel_sizes, index, self.sampling, self.aspect_jitter)
+            size = tuple(max(1, round(length * p / patch_embed.patch_size))
+                         for length, p in zip(images.shape[-2:], patch))
+            resized = resize_image(images, size, patch_embed.interpolation, patch_embed.antialias)
+            with patch_embed.force_kernel(index):
+                losses.update({f'k{k}.{name}': value for name, value in task_loss(resized).items()})
+        if self.base_weight and str(patch_embed.patch_size) in patch_embed.kernels:
+            for name, value in task_loss(images).items():
+                losses[f'base.{name}'] = _scale(value, self.base_weight) if 'loss' in name else value
+        return losses
+
+
+def _scale(value: Tensor | list[Tensor], factor: float) -> Tensor | list[Tensor]:
+    return [v * factor for v in value] if isinstance(value, list) else value * factor

@@ -1,0 +1,56 @@
+"""Reading checkpoints, and whether they fit."""
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+from mmengine.runner import CheckpointLoader
+from torch import Tensor, nn
+
+from ..core.adapter import find_patch_embed
+from ..core.patch_embed import MultiScalePatchEmbed
+from ..errors import InputError
+
+
+def read_checkpoint(filename: str, map_location: str | Callable = 'cpu') -> dict:
+    """A checkpoint from a path or URL, as mmengine reads it.
+
+    Raises:
+        InputError: If it does not exist, cannot be read or holds no weights.
+    """
+    if '://' not in str(filename) and not Path(filename).is_file():
+        raise InputError(f'checkpoint {filename} does not exist')
+    try:
+        checkpoint = CheckpointLoader.load_checkpoint(str(filename), map_location=map_location, logger='silent')
+    except (EOFError, OSError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f'checkpoint {filename} cannot be read, it is truncated or no checkpoint: {reason}') from error
+    weights = checkpoint.get('state_dict', checkpoint) if isinstance(checkpoint, dict) else None
+    if not weights or not all(isinstance(value, Tensor) for value in weights.values()):
+        raise InputError(f'checkpoint {filename} holds no weights: it has neither a state_dict nor tensors')
+    return checkpoint
+
+
+def check_fits(model: nn.Module, state_dict: dict[str, Tensor], filename: str) -> None:
+    """Raise an InputError that says how if ``state_dict`` is not that of ``model``.
+
+    Added patch kernels may be missing: a stock checkpoint has none, and the layer then makes them.
+    """
+    expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    given = {name: tuple(value.shape) for name, value in state_dict.items()}
+    if any(isinstance(module, MultiScalePatchEmbed) for module in model.modules()):
+        layer = find_patch_embed(model)
+        (prefix, ) = [name for name, module in model.named_modules() if module is layer.kernels]
+        if not any(name.startswith(f'{prefix}.') for name in given):
+            expected = {name: shape for name, shape in expected.items() if not name.startswith(f'{prefix}.')}
+    missing = [name for name in expected if name not in given and not name.endswith('num_batches_tracked')]
+    unexpected = [name for name in given if name not in expected]
+    resized = [f'{name} {given[name]} for {expected[name]}' for name in expected
+               if name in given and given[name] != expected[name]]
+    if missing or unexpected or resized:
+        problems = [f'{len(names)} {kind} ({", ".join(names[:2])}{", ..." if len(names) > 2 else ""})'
+                    for kind, names in (('missing', missing), ('unexpected', unexpected), ('of another shape', resized))
+                    if names]
+        raise InputError(f'checkpoint {filename} is not of this model: of {len(expected)} tensors, {"; ".join(problems)}; '
+                         'give the config that it was trained with')

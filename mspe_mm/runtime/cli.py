@@ -1,0 +1,101 @@
+"""What every tool does: arguments, config, and one sentence instead of a traceback."""
+from __future__ import annotations
+
+import argparse
+import errno
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+from ..core import MultiScalePatchEmbed
+from ..errors import InputError
+from . import fileio, runner  # noqa: F401  registers the backend and the runner
+from .checks import check_loading
+
+
+def parser(description: str, checkpoint: bool = False) -> argparse.ArgumentParser:
+    """The host tools' usual arguments, plus ``--adapter``."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument('config', help='config file')
+    if checkpoint:
+        parser.add_argument('checkpoint', help='base checkpoint, path or URL')
+    parser.add_argument('--work-dir', help='where logs and results go; default ./work_dirs/<config name>')
+    parser.add_argument('--adapter', metavar='FILE', help='tuned patch embedding (.safetensors) to load on top of the '
+                        'base checkpoint')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
+                        help='settings that override the config, e.g. load_from=ckpt.pth train_dataloader.batch_size=8; '
+                        'lists as key="[a,b]"')
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by torch.distributed.launch')
+    return parser
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """The config of a tool's arguments, with the checks of this package switched on.
+
+    Raises:
+        InputError: If the config is missing or not a config.
+    """
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    if not Path(args.config).is_file():
+        raise InputError(f'config {args.config} does not exist')
+    try:
+        cfg = Config.fromfile(args.config)
+        cfg.merge_from_dict(args.cfg_options or {})
+    except (SyntaxError, KeyError, TypeError, ImportError, FileNotFoundError, NameError) as error:
+        raise InputError(f'config {args.config} cannot be read: {" ".join(str(error).split())}') from error
+    if 'model' not in cfg:
+        raise InputError(f'config {args.config} has no model')
+    cfg.launcher = args.launcher
+    cfg.adapter = args.adapter
+    cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs') / Path(args.config).stem)
+    head = cfg.model.get('decode_head') or {}
+    head = head[-1] if isinstance(head, list) else head
+    check_loading(cfg, head.get('num_classes'))
+    if not torch.cuda.is_available():
+        cfg.merge_from_dict(dict(env_cfg=dict(dist_cfg=dict(backend='gloo'))))
+    return cfg
+
+
+def build_runner(cfg: Config) -> Runner:
+    """The runner of a config: this package's, unless the config names its own ``runner_type``."""
+    cfg.setdefault('runner_type', 'MSPERunner')
+    return RUNNERS.build(cfg)
+
+
+def require_mspe(model: torch.nn.Module, config: str) -> MultiScalePatchEmbed:
+    """The MSPE layer of a model.
+
+    Raises:
+        InputError: Naming the config if there is none.
+    """
+    for module in model.modules():
+        if isinstance(module, MultiScalePatchEmbed):
+            return module
+    raise InputError(f'config {config} has no MSPE patch embedding: use a config with an MSPE backbone, such as '
+                     'configs/setr_mspe_camvid.py')
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a tool; bad input and a full disk end it with one sentence on stderr and exit code 1."""
+    logging.raiseExceptions = False    # a log that cannot be written must not bury the sentence that says so
+    try:
+        main()
+    except InputError as error:
+        # A data-loading worker hands on its error as a whole traceback; the sentence is what follows the class name.
+        sentence = str(error).strip().rpartition(f'{InputError.__name__}: ')[2]
+        sys.exit(f'error: {sentence}')
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        sys.exit(f'error: {error.strerror} while writing {error.filename or "results"}: free some room and run again with '
+                 '--resume; what was saved before is intact')
+    except KeyboardInterrupt:
+        sys.exit('interrupted; --resume continues')

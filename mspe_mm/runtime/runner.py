@@ -1,0 +1,79 @@
+"""mmengine's runner with checked input."""
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+import torch
+from mmengine.model import MMDistributedDataParallel, is_model_wrapper
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner, load_state_dict
+from torch import nn
+
+from ..core.adapter import find_patch_embed, load_adapter
+from ..errors import InputError
+from .checkpoint import check_fits, read_checkpoint
+from .checks import check_not_empty
+
+
+@RUNNERS.register_module()
+class MSPERunner(Runner):
+    """A ``Runner`` that refuses what the host would only warn of, loads adapters, and runs distributed on CPUs too.
+
+    ``adapter`` of the config names an adapter file that is loaded after the base checkpoint.
+    """
+
+    def build_model(self, model: nn.Module | dict) -> nn.Module:
+        try:
+            return super().build_model(model)
+        except ValueError as error:
+            raise InputError(f'the model of {self.cfg.filename} cannot be built: {error}') from error
+
+    def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
+        if self.distributed and not torch.cuda.is_available() and model_wrapper_cfg is None:
+            # The host passes device_ids, which DistributedDataParallel refuses for a model on the CPU.
+            find_unused = self.cfg.get('find_unused_parameters', False)
+            if not any(p.requires_grad for p in model.parameters()):
+                return model
+            return MMDistributedDataParallel(
+                module=model, broadcast_buffers=False, find_unused_parameters=find_unused)
+        return super().wrap_model(model_wrapper_cfg, model)
+
+    @staticmethod
+    def build_dataloader(dataloader: dict, *args, **kwargs) -> torch.utils.data.DataLoader:
+        loader = Runner.build_dataloader(dataloader, *args, **kwargs)
+        check_not_empty(loader.dataset)
+        return loader
+
+    def load_or_resume(self) -> None:
+        fresh = not self._has_loaded
+        super().load_or_resume()
+        adapter = self.cfg.get('adapter')
+        if fresh and adapter and not self._resume:    # a resumed checkpoint has its own, newer kernels
+            load_adapter(find_patch_embed(self._bare_model), adapter)
+            self.logger.info(f'Load adapter from {adapter}')
+
+    def load_checkpoint(self,
+                        filename: str,
+                        map_location: str | Callable = 'cpu',
+                        strict: bool = False,
+                        revise_keys: Sequence[tuple[str, str]] = ((r'^module\.', ''), )) -> dict:
+        """The host's, but a file that is missing, truncated or (``strict``) of another model is an InputError.
+
+        ``strict`` is always on for a config with ``strict_load=True``.
+        """
+        checkpoint = read_checkpoint(filename, map_location)
+        self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
+        state_dict = checkpoint.get('state_dict', checkpoint)
+        for pattern, replacement in revise_keys:
+            state_dict = {re.sub(pattern, replacement, key): value for key, value in state_dict.items()}
+        if strict or self.cfg.get('strict_load', False):
+            check_fits(self._bare_model, state_dict, filename)
+        load_state_dict(self._bare_model, state_dict, strict=False, logger='current')
+        self._has_loaded = True
+        self.logger.info(f'Load checkpoint from {filename}')
+        return checkpoint
+
+    @property
+    def _bare_model(self) -> nn.Module:
+        return self.model.module if is_model_wrapper(self.model) else self.model

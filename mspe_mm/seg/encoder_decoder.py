@@ -1,0 +1,53 @@
+"""mmseg's encoder-decoder that tunes its patch embedding for many resolutions."""
+from __future__ import annotations
+
+from mmseg.models.segmentors import EncoderDecoder
+from mmseg.registry import MODELS
+from mmseg.utils import SampleList
+from torch import Tensor
+
+from ..core import MultiResolutionObjective, MultiScalePatchEmbed, freeze_all_but_kernels, tuning_mode
+from ..errors import InputError
+
+
+@MODELS.register_module()
+class MSPEEncoderDecoder(EncoderDecoder):
+    """``EncoderDecoder`` plus the freezing and the multi-resolution objective of MSPE.
+
+    Args:
+        tuning: ``dict(base_weight=..., sampling=..., aspect_jitter=...)`` of
+            :class:`~mspe_mm.core.MultiResolutionObjective`; ``dict()`` takes the defaults. With None the model is a plain
+            ``EncoderDecoder`` in training too.
+        *args, **kwargs: The host's.
+
+    Raises:
+        InputError: If the backbone has no MSPE layer.
+    """
+
+    def __init__(self, *args, tuning: dict | None = None, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        if not isinstance(getattr(self.backbone, 'patch_embed', None), MultiScalePatchEmbed):
+            raise InputError(f'MSPEEncoderDecoder needs a backbone with an MSPE layer, and {type(self.backbone).__name__} '
+                             "has none: set model.backbone.type='MSPEViT'")
+        self.tuning = None
+        if tuning is not None:
+            self.tuning = MultiResolutionObjective(**tuning)
+            freeze_all_but_kernels(self, self.backbone.patch_embed)
+
+    def train(self, mode: bool = True) -> MSPEEncoderDecoder:
+        super().train(mode)
+        if mode and self.tuning is not None:
+            tuning_mode(self, self.backbone.patch_embed)
+        return self
+
+    def loss(self, inputs: Tensor, data_samples: SampleList) -> dict:
+        """The host's losses, or with ``tuning`` those of Eq. 7, by kernel.
+
+        Args:
+            inputs: (B, C, H, W) images at the base resolution.
+            data_samples: Their annotations, at the base resolution.
+        """
+        if self.tuning is None:
+            return super().loss(inputs, data_samples)
+        host_loss = super().loss
+        return self.tuning(self.backbone.patch_embed, inputs, lambda images: host_loss(images, data_samples))

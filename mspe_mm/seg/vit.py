@@ -1,0 +1,76 @@
+"""mmseg's Vision Transformer with the MSPE layer in place of its patch embedding."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mmseg.models.backbones import VisionTransformer
+from mmseg.registry import MODELS
+from torch import Tensor
+
+from ..core import MultiScalePatchEmbed
+
+
+@MODELS.register_module()
+class MSPEViT(VisionTransformer):
+    """A drop-in for mmseg's ``VisionTransformer`` that takes images of any resolution.
+
+    All config keys and parameter names are the host's; ``patch_embed.kernels`` is added. A stock checkpoint loads with
+    ``strict=True``. ``img_size`` is the base resolution: there the outputs are the host's, bit for bit.
+
+    Args:
+        kernel_sizes: Native patch sizes of the kernels in pixels; one is ``patch_size``.
+        kernel_policy: ``'fixed'`` or ``'isotropic'``.
+        parameterization: ``'native'`` or ``'residual'``.
+        tune_base: Whether the base size has a tunable kernel too.
+        downsampling: ``dict(interpolation=..., antialias=...)``, how the images lose their resolution.
+        **kwargs: Everything else is the host's (``img_size``, ``patch_size``, ``embed_dims``, ``out_indices``, ...).
+
+    See :class:`~mspe_mm.core.MultiScalePatchEmbed` for what the added keys mean.
+    """
+
+    def __init__(self,
+                 *args,
+                 kernel_sizes: Sequence[int] = (4, 8, 12, 16),
+                 kernel_policy: str = 'fixed',
+                 parameterization: str = 'residual',
+                 tune_base: bool = False,
+                 downsampling: dict | None = None,
+                 patch_pad: str | int | None = 'corner',
+                 **kwargs) -> None:
+        super().__init__(*args, patch_pad=patch_pad, **kwargs)
+        if patch_pad not in ('corner', 'same', 0, None):
+            raise ValueError(f"patch_pad must be 'corner', 'same' or 0 for patches that do not overlap, got {patch_pad!r}")
+        stock = self.patch_embed
+        patch_size = self.patch_size
+        if stock.projection.kernel_size != (patch_size, patch_size):
+            raise ValueError(f'patch_size must be one number, got {patch_size}')
+        self.patch_embed = MultiScalePatchEmbed(
+            in_channels=stock.projection.in_channels,
+            embed_dims=stock.projection.out_channels,
+            patch_size=patch_size,
+            grid_size=(self.img_size[0] // patch_size, self.img_size[1] // patch_size),
+            kernel_sizes=kernel_sizes,
+            bias=stock.projection.bias is not None,
+            kernel_policy=kernel_policy,
+            parameterization=parameterization,
+            tune_base=tune_base,
+            padding=patch_pad or None,
+            norm=stock.norm,
+            proj_name='projection',
+            **(downsampling or {}))
+        self._freeze()    # the host's frozen_exclude, now that the kernels exist
+
+    def init_weights(self) -> None:
+        super().init_weights()
+        if (self.init_cfg or {}).get('type') not in ('Pretrained', 'Pretrained_Part'):
+            self.patch_embed.reset_kernels()    # the host has just drawn a new base kernel
+
+    def _pos_embeding(self, patched_img: Tensor, hw_shape: tuple[int, int], pos_embed: Tensor) -> Tensor:
+        # The host compares numbers of tokens only, and so would put a 15 x 20 table on 20 x 15 tokens as it is.
+        if tuple(hw_shape) != self.patch_embed.grid_size:
+            pos_embed = self.resize_pos_embed(pos_embed, hw_shape, self.patch_embed.grid_size, self.interpolate_mode)
+        return self.drop_after_pos(patched_img + pos_embed)
+
+    def train(self, mode: bool = True) -> MSPEViT:
+        super().train(mode)
+        return self    # the host's returns None

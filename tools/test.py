@@ -1,0 +1,36 @@
+"""Evaluate a checkpoint at the config's own resolution: python tools/test.py CONFIG CHECKPOINT [--adapter FILE]"""
+from mspe_mm.errors import InputError
+from mspe_mm.runtime import cli
+
+
+def parse_args():
+    parser = cli.parser('Test (and evaluate) a model', checkpoint=True)
+    parser.add_argument('--out', help='folder for the predictions, for offline evaluation')
+    parser.add_argument('--show', action='store_true', help='show the predictions')
+    parser.add_argument('--show-dir', help='folder for painted predictions')
+    parser.add_argument('--wait-time', type=float, default=2, help='seconds to show each prediction')
+    parser.add_argument('--tta', action='store_true', help='test-time augmentation')
+    return parser.parse_args()
+
+
+def main():
+    args = parse_args()
+    cfg = cli.load_config(args)
+    cfg.load_from, cfg.resume, cfg.strict_load = args.checkpoint, False, True
+    if args.show or args.show_dir:
+        visualization = cfg.default_hooks.setdefault('visualization', dict(type='SegVisualizationHook'))
+        visualization.update(draw=True, show=args.show, wait_time=args.wait_time)
+        if args.show_dir:
+            cfg.visualizer.save_dir = args.show_dir
+    if args.tta:
+        if 'tta_pipeline' not in cfg:
+            raise InputError(f'config {args.config} has no tta_pipeline and tta_model, which --tta needs')
+        cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+        cfg.model = dict(**cfg.tta_model, module=cfg.model)
+    if args.out:
+        cfg.test_evaluator.update(output_dir=args.out, keep_results=True)
+    cli.build_runner(cfg).test()
+
+
+if __name__ == '__main__':
+    cli.run(main)

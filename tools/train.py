@@ -1,0 +1,40 @@
+"""Train a model, or tune the patch embedding of one: python tools/train.py configs/setr_mspe_ade20k.py"""
+from mmengine.runner import find_latest_checkpoint
+
+from mspe_mm.errors import InputError
+from mspe_mm.runtime import cli
+
+
+def parse_args():
+    parser = cli.parser('Train a model, or tune its patch embedding')
+    parser.add_argument('--resume', nargs='?', const='auto', metavar='CHECKPOINT',
+                        help='continue from a checkpoint, by default the latest in the work dir')
+    parser.add_argument('--amp', action='store_true', help='train in automatic mixed precision')
+    return parser.parse_args()
+
+
+def main():
+    args = parse_args()
+    cfg = cli.load_config(args)
+    cfg.strict_load = cfg.model.get('tuning') is not None    # what is frozen has to be right from the start
+    if cfg.strict_load and not (cfg.load_from or args.resume):
+        raise InputError(f'config {args.config} tunes a trained model, and none is given: add --cfg-options '
+                         'load_from=CHECKPOINT')
+    if args.adapter and not cfg.strict_load:
+        raise InputError(f'config {args.config} has no MSPE model to tune, so --adapter means nothing to it')
+    if args.amp:
+        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+    if args.resume:
+        # With load_from set, the host would resume from the base checkpoint.
+        checkpoint = find_latest_checkpoint(cfg.work_dir) if args.resume == 'auto' else args.resume
+        if checkpoint:
+            cfg.load_from, cfg.resume = checkpoint, True
+    checkpoint_hook = cfg.get('default_hooks', {}).get('checkpoint')
+    if checkpoint_hook:
+        checkpoint_hook.setdefault('backend_args', dict(backend='mspe_safe'))
+    cli.build_runner(cfg).train()
+
+
+if __name__ == '__main__':
+    cli.run(main)

@@ -1,12 +1,8 @@
 # SETR-Naive, ViT-Ti/16, trained from scratch on CamVid at 240 x 320: a base model for setr_mspe_camvid.py that two
 # CPU cores or one GPU train in about an hour or in minutes.
-_base_ = ['./_base_/models/setr_naive_vit-ti.py', './_base_/datasets/camvid_240x320.py', './_base_/default_runtime.py']
-crop_size = (240, 320)
-model = dict(
-    data_preprocessor=dict(size=crop_size),
-    backbone=dict(img_size=crop_size),
-    decode_head=dict(num_classes=11))
-
+_base_ = [
+    './_base_/models/setr_naive_vit-ti_camvid.py', './_base_/datasets/camvid_240x320.py', './_base_/default_runtime.py'
+]
 max_epochs = 100
 optim_wrapper = dict(
     type='OptimWrapper',

@@ -16,7 +16,8 @@ def parse_args():
 def main():
     args = parse_args()
     cfg = cli.load_config(args)
-    cfg.load_from, cfg.resume, cfg.strict_load = args.checkpoint, False, True
+    cfg.load_from, cfg.resume = args.checkpoint, False
+    cfg.setdefault('strict_load', True)
     if args.show or args.show_dir:
         visualization = cfg.default_hooks.setdefault('visualization', dict(type='SegVisualizationHook'))
         visualization.update(draw=True, show=args.show, wait_time=args.wait_time)

@@ -1,4 +1,5 @@
 """Train a model, or tune the patch embedding of one: python tools/train.py configs/setr_mspe_ade20k.py"""
+from mmengine.device import is_cuda_available
 from mmengine.runner import find_latest_checkpoint
 
 from mspe_mm.errors import InputError
@@ -16,13 +17,16 @@ def parse_args():
 def main():
     args = parse_args()
     cfg = cli.load_config(args)
-    cfg.strict_load = cfg.model.get('tuning') is not None    # what is frozen has to be right from the start
-    if cfg.strict_load and not (cfg.load_from or args.resume):
+    tuning = cfg.model.get('tuning') is not None
+    cfg.setdefault('strict_load', tuning)    # what is frozen has to be right from the start
+    if tuning and not (cfg.load_from or args.resume):
         raise InputError(f'config {args.config} tunes a trained model, and none is given: add --cfg-options '
                          'load_from=CHECKPOINT')
-    if args.adapter and not cfg.strict_load:
-        raise InputError(f'config {args.config} has no MSPE model to tune, so --adapter means nothing to it')
+    if args.adapter and not tuning:
+        raise InputError(f'config {args.config} has no MSPE model to tune, so it cannot take --adapter')
     if args.amp:
+        if not is_cuda_available():
+            raise InputError('--amp needs a GPU: mmengine trains in mixed precision on accelerators only')
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
     if args.resume:

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -127,9 +126,3 @@ def replacing(path: str | Path) -> Iterator[str]:
 def _one_line(error: Exception) -> str:
     return ' '.join(str(error).split())
 
-
-def merge_into(state_dict: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """``state_dict`` of a base checkpoint with the tuned kernels of ``model`` in it."""
-    (prefix, ) = [name for name, module in model.named_modules() if isinstance(module, MultiScalePatchEmbed)]
-    kernels = torch.nn.Module.state_dict(find_patch_embed(model).kernels, prefix=f'{prefix}.kernels.')
-    return {**state_dict, **kernels}

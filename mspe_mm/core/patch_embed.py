@@ -133,6 +133,12 @@ class MultiScalePatchEmbed(nn.Module):
                 kernels[f'{k}.bias'] = bias if native else torch.zeros_like(bias)
         return kernels
 
+    def is_tuned(self) -> bool:
+        """Whether any kernel differs from its initial value."""
+        with torch.no_grad():
+            initial = self._initial_kernels(self.base.weight, self.base.bias)
+        return any(not torch.allclose(self.kernels.get_parameter(name), value) for name, value in initial.items())
+
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args, **kwargs) -> None:
         self._cache.clear()
         weight = state_dict.get(f'{prefix}{self.proj_name}.weight')

@@ -54,29 +54,30 @@ class CheckedLoading(BaseTransform):
                              f'(0 to {self.num_classes - 1}, {self.ignore_index} = ignore)')
 
 
-def check_loading(cfg: dict, num_classes: int | None = None) -> None:
+def check_loading(cfg: dict, num_classes: int | None = None, ignore_index: int = 255) -> None:
     """Wrap, in place, every loading transform of every pipeline of a config in :class:`CheckedLoading`.
 
     Args:
         cfg: A config, or any part of one.
         num_classes: Classes of a semantic segmentation model, None for other tasks.
+        ignore_index: Its label of pixels that do not count.
     """
     if isinstance(cfg, (list, tuple)):
         for item in cfg:
-            check_loading(item, num_classes)
+            check_loading(item, num_classes, ignore_index)
     elif isinstance(cfg, dict):
         for key, value in cfg.items():
             if key == 'pipeline' and isinstance(value, (list, tuple)):
-                cfg[key] = [_checked(step, num_classes) for step in value]
+                cfg[key] = [_checked(step, num_classes, ignore_index) for step in value]
             elif not isinstance(value, (str, bytes)):
-                check_loading(value, num_classes)
+                check_loading(value, num_classes, ignore_index)
 
 
-def _checked(step: dict, num_classes: int | None) -> dict:
+def _checked(step: dict, num_classes: int | None, ignore_index: int) -> dict:
     name = step.get('type') if isinstance(step, dict) else None
     if not isinstance(name, str) or name.rpartition('.')[2] not in ('LoadImageFromFile', 'LoadAnnotations'):
         return step
-    return dict(type='CheckedLoading', transform=dict(step), num_classes=num_classes)
+    return dict(type='CheckedLoading', transform=dict(step), num_classes=num_classes, ignore_index=ignore_index)
 
 
 def check_not_empty(dataset: object) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config, DictAction
-from mmengine.registry import RUNNERS
+from mmengine.registry import MODELS, RUNNERS, init_default_scope
 from mmengine.runner import Runner
 
 from ..core import MultiScalePatchEmbed
@@ -58,10 +58,23 @@ def load_config(args: argparse.Namespace) -> Config:
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs') / Path(args.config).stem)
     head = cfg.model.get('decode_head') or {}
     head = head[-1] if isinstance(head, list) else head
-    check_loading(cfg, head.get('num_classes'))
+    check_loading(cfg, head.get('num_classes'), head.get('ignore_index', 255))
     if not torch.cuda.is_available():
         cfg.merge_from_dict(dict(env_cfg=dict(dist_cfg=dict(backend='gloo'))))
     return cfg
+
+
+def build_model(cfg: Config) -> torch.nn.Module:
+    """The model of a config, without a runner.
+
+    Raises:
+        InputError: If its settings contradict each other.
+    """
+    init_default_scope(cfg.get('default_scope', 'mmengine'))
+    try:
+        return MODELS.build(cfg.model)
+    except ValueError as error:
+        raise InputError(f'the model of {cfg.filename} cannot be built: {error}') from error
 
 
 def build_runner(cfg: Config) -> Runner:

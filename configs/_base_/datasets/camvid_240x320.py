@@ -1,5 +1,6 @@
 # CamVid in its 11-class 480 x 360 form, in mmseg's folder layout. 240 x 320 keeps the images' 4:3 and is a whole
 # number of 16 px patches; so are its 1/4, 3/8, 1/2 and 3/4 with patches of 4, 6, 8 and 12.
+dataset_name = 'CamVid val'
 data_root = 'data/camvid'
 metainfo = dict(
     classes=('sky', 'building', 'pole', 'road', 'pavement', 'tree', 'sign symbol', 'fence', 'car', 'pedestrian',

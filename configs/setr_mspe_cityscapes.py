@@ -1,0 +1,11 @@
+# Tunes the patch embedding of mmseg's SETR-Naive ViT-L for 192 to 768 px and beyond (MSPE, Table 2).
+_base_ = [
+    './_base_/models/setr_naive_vit-l_cityscapes.py', './_base_/datasets/cityscapes_768x768.py',
+    './_base_/schedules/mspe_5e.py', './_base_/default_runtime.py'
+]
+model = dict(
+    type='MSPEEncoderDecoder',
+    backbone=dict(type='MSPEViT', kernel_sizes=(4, 8, 12, 16)),
+    tuning=dict(base_weight=1.0, sampling='double'))
+train_dataloader = dict(batch_size=64, sampler=dict(_delete_=True, type='DefaultSampler', shuffle=True))
+load_from = 'https://download.openmmlab.com/mmsegmentation/v0.5/setr/setr_naive_vit-large_8x1_768x768_80k_cityscapes/setr_naive_vit-large_8x1_768x768_80k_cityscapes_20211123_000505-20728e80.pth'  # noqa: E501

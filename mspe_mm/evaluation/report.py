@@ -1,0 +1,112 @@
+"""Results of a sweep as a table, Markdown, JSON and a figure."""
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import matplotlib
+import matplotlib.pyplot as plt
+from prettytable import MARKDOWN, PrettyTable
+
+from ..core.adapter import replacing
+
+LABELS = {'vanilla': 'Vanilla', 'img_resize': 'Image resize', 'flexivit': 'FlexiViT', 'mspe': 'MSPE (tuned)'}
+COLORS = {'vanilla': '#7f7f7f', 'img_resize': '#1f77b4', 'flexivit': '#ff7f0e', 'mspe': '#d62728'}
+MARKERS = {'vanilla': 's', 'img_resize': '^', 'flexivit': 'D', 'mspe': 'o'}
+
+
+def save_json(results: dict, path: str | Path) -> None:
+    """Write results whole or not at all; a metric that is not a number becomes null."""
+    with replacing(path) as temporary:
+        Path(temporary).write_text(json.dumps(_finite(results), indent=2) + '\n')
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def metric_table(rows: list[dict], metric: str) -> PrettyTable:
+    """One metric, a row a method and a column a resolution, with its 95% interval where there is one."""
+    resolutions = sorted({tuple(row['resolution']) for row in rows})
+    table = PrettyTable([metric, *(f'{h} x {w}' for h, w in resolutions)])
+    table.align = 'r'
+    table.align[metric] = 'l'
+    for method in dict.fromkeys(row['method'] for row in rows):
+        cells = {tuple(row['resolution']): _cell(row, metric) for row in rows if row['method'] == method}
+        table.add_row([method, *(cells.get(resolution, '') for resolution in resolutions)])
+    return table
+
+
+def full_table(rows: list[dict], metrics: tuple[str, ...]) -> PrettyTable:
+    """Every row with all its figures."""
+    table = PrettyTable(['method', 'resolution', 'kernel', 'tokens', *metrics, 'images / s'])
+    table.align = 'r'
+    table.align['method'] = 'l'
+    for row in rows:
+        table.add_row([row['method'], *('{} x {}'.format(*row[key]) for key in ('resolution', 'kernel_size', 'token_grid')),
+                       *(_number(row['metrics'].get(metric)) for metric in metrics), f'{row["images_per_second"]:.1f}'])
+    return table
+
+
+def _cell(row: dict, metric: str) -> str:
+    cell = _number(row['metrics'].get(metric))
+    interval = row.get('intervals', {}).get(metric)
+    return f'{cell} [{interval[0]:.1f}, {interval[1]:.1f}]' if interval else cell
+
+
+def _number(value: float | None) -> str:
+    return '-' if value is None else f'{value:.2f}'
+
+
+def write_report(results: dict, out_dir: str | Path, metric: str, metrics: tuple[str, ...]) -> str:
+    """Write ``results.json``, ``table.md`` and ``curve.png`` to ``out_dir``; returns the table for a terminal."""
+    out_dir = Path(out_dir)
+    save_json(results, out_dir / 'results.json')
+    short, full = metric_table(results['rows'], metric), full_table(results['rows'], metrics)
+    text = short.get_string()
+    for table in (short, full):
+        table.set_style(MARKDOWN)
+    base = '{} x {}'.format(*results['reference_resolution'])
+    with replacing(out_dir / 'table.md') as temporary:
+        Path(temporary).write_text(
+            f'{results["dataset"]}, {results["images"]} images, base resolution {base}\n\n{short.get_string()}\n\n'
+            f'{full.get_string()}\n')
+    plot_curves(results, out_dir / 'curve.png', metric)
+    return text
+
+
+def plot_curves(results: dict, path: str | Path, metric: str) -> None:
+    """Metric against resolution, one line a method, with its 95% interval where there is one."""
+    matplotlib.use('agg')
+    figure, axes = plt.subplots(figsize=(6.4, 4.2), layout='constrained')
+    rows = results['rows']
+    heights = sorted({tuple(row['resolution']) for row in rows})
+    for method in dict.fromkeys(row['method'] for row in rows):
+        points = sorted((tuple(row['resolution']), row) for row in rows if row['method'] == method)
+        places = [heights.index(resolution) for resolution, _ in points]
+        values = [row['metrics'].get(metric) or 0. for _, row in points]
+        color = COLORS.get(method)
+        axes.plot(places, values, marker=MARKERS.get(method, 'o'), color=color, label=LABELS.get(method, method),
+                  linewidth=2.2 if method == 'mspe' else 1.5, zorder=3 if method == 'mspe' else 2)
+        intervals = [row.get('intervals', {}).get(metric) for _, row in points]
+        if all(intervals):
+            axes.fill_between(places, *zip(*intervals), color=color, alpha=0.10, linewidth=0)
+    base = tuple(results['reference_resolution'])
+    if base in heights:
+        axes.axvline(heights.index(base), color='0.6', linestyle=':', linewidth=1)
+        axes.annotate('base', (heights.index(base), 0.01), xycoords=('data', 'axes fraction'), ha='right', va='bottom',
+                      rotation=90, color='0.4', fontsize=8)
+    axes.set_xticks(range(len(heights)), [f'{h} × {w}' for h, w in heights])
+    axes.set(xlabel='resolution of the image (height × width, px)', ylabel=f'{metric} (%)', title=results['dataset'])
+    axes.set_ylim(bottom=0)
+    axes.grid(axis='y', alpha=0.3)
+    axes.spines[['top', 'right']].set_visible(False)
+    axes.legend(frameon=False)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=150, format='png')
+    plt.close(figure)

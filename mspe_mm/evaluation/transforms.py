@@ -1,0 +1,60 @@
+"""How a test image comes to its resolution."""
+from __future__ import annotations
+
+import mmcv
+import numpy as np
+import torch
+from mmcv.transforms import BaseTransform
+from mmengine.registry import TRANSFORMS
+
+from ..core import resize_image
+
+
+def imresize(image: np.ndarray, size: tuple[int, int], interpolation: str = 'bilinear',
+             antialias: bool = True) -> np.ndarray:
+    """Resize an (H, W, C) image to ``size`` (height, width) by a downsampling model of :mod:`mspe_mm.core.resize`.
+
+    8-bit images go through ``mmcv.imresize``, by the backend that computes the model; others through PyTorch.
+    """
+    if image.dtype != np.uint8:
+        tensor = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
+        return resize_image(tensor, size, interpolation, antialias)[0].permute(1, 2, 0).numpy()
+    backend = 'pillow' if antialias and interpolation in ('bilinear', 'bicubic') else 'cv2'
+    return mmcv.imresize(image, size[::-1], interpolation=interpolation, backend=backend)
+
+
+@TRANSFORMS.register_module()
+class ChangeResolution(BaseTransform):
+    """Give an image that the pipeline has brought to the base resolution another one.
+
+    Annotations are left alone: they stay in the frame in which the host compares them.
+
+    Args:
+        scale: (vertical, horizontal) factor; (0.25, 0.25) is a quarter of the base resolution.
+        interpolation: Downsampling model, see :mod:`mspe_mm.core.resize`.
+        antialias: Likewise.
+        restore: Afterwards resize the image back to the size it came with, bilinearly.
+    """
+
+    def __init__(self, scale: tuple[float, float], interpolation: str = 'bilinear', antialias: bool = True,
+                 restore: bool = False) -> None:
+        self.scale, self.interpolation, self.antialias, self.restore = scale, interpolation, antialias, restore
+
+    def transform(self, results: dict) -> dict:
+        image = results['img']
+        before = image.shape[:2]
+        size = tuple(max(1, round(length * factor)) for length, factor in zip(before, self.scale))
+        image = imresize(image, size, self.interpolation, self.antialias)
+        if self.restore:
+            image = imresize(image, before)
+        results['img'] = image
+        results['img_shape'] = image.shape[:2]
+        if 'scale_factor' in results:    # (width, height), as mmcv has it
+            change = (image.shape[1] / before[1], image.shape[0] / before[0])
+            results['scale_factor'] = tuple(old * new for old, new in zip(results['scale_factor'], change))
+        return results
+
+
+def at_resolution(pipeline: list[dict], **settings) -> list[dict]:
+    """A test pipeline with :class:`ChangeResolution` of these settings before its packing step."""
+    return [*pipeline[:-1], dict(type='ChangeResolution', **settings), pipeline[-1]]

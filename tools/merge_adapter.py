@@ -1,0 +1,38 @@
+"""One full checkpoint from a base checkpoint and its adapter, for programs that know no adapters.
+
+    python tools/merge_adapter.py configs/setr_mspe_ade20k.py CHECKPOINT --adapter adapter.safetensors --out merged.pth
+"""
+import torch
+
+from mspe_mm.core.adapter import load_adapter, replacing
+from mspe_mm.errors import InputError
+from mspe_mm.runtime import cli
+from mspe_mm.runtime.checkpoint import check_fits, read_checkpoint
+
+
+def parse_args():
+    parser = cli.parser('Merge an adapter into its base checkpoint', checkpoint=True)
+    parser.add_argument('--out', required=True, help='checkpoint to write')
+    return parser.parse_args()
+
+
+def main():
+    args = parse_args()
+    if not args.adapter:
+        raise InputError('there is nothing to merge: give --adapter FILE')
+    cfg = cli.load_config(args)
+    model = cli.build_model(cfg)
+    layer = cli.require_mspe(model, args.config)
+    checkpoint = read_checkpoint(args.checkpoint)
+    state_dict = checkpoint.get('state_dict', checkpoint)
+    check_fits(model, state_dict, args.checkpoint)
+    model.load_state_dict(state_dict, strict=False)    # strict but for BatchNorm's counters: check_fits has looked
+    load_adapter(layer, args.adapter)
+    meta = checkpoint.get('meta', {}) if 'state_dict' in checkpoint else {}
+    with replacing(args.out) as temporary:
+        torch.save(dict(meta=meta, state_dict=model.state_dict()), temporary)
+    print(f'written to {args.out}')
+
+
+if __name__ == '__main__':
+    cli.run(main)

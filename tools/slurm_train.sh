@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# tools/slurm_train.sh PARTITION JOB_NAME CONFIG [arguments of train.py]
+set -euo pipefail
+partition=${1:?usage: slurm_train.sh PARTITION JOB_NAME CONFIG [arguments of train.py]}
+job_name=${2:?usage: slurm_train.sh PARTITION JOB_NAME CONFIG [arguments of train.py]}
+config=${3:?usage: slurm_train.sh PARTITION JOB_NAME CONFIG [arguments of train.py]}
+gpus=${GPUS:-4}
+# shellcheck disable=SC2086  # SRUN_ARGS is a list of words
+srun -p "$partition" --job-name="$job_name" --gres=gpu:"${GPUS_PER_NODE:-4}" --ntasks="$gpus" \
+    --ntasks-per-node="${GPUS_PER_NODE:-4}" --cpus-per-task="${CPUS_PER_TASK:-5}" --kill-on-bad-exit=1 ${SRUN_ARGS:-} \
+    python -u "$(dirname "$0")/train.py" "$config" --launcher slurm "${@:4}"

@@ -80,10 +80,11 @@ def _checked(step: dict, num_classes: int | None, ignore_index: int) -> dict:
     return dict(type='CheckedLoading', transform=dict(step), num_classes=num_classes, ignore_index=ignore_index)
 
 
-def check_not_empty(dataset: object) -> None:
-    """Raise an InputError that names the folder if a data set has no samples."""
-    if len(dataset) == 0:
-        prefix = getattr(dataset, 'data_prefix', {})
-        where = prefix.get('img_path') or prefix.get('img') or getattr(dataset, 'data_root', None)
-        raise InputError(f'there are no images in {where or type(dataset).__name__}: check data_root, data_prefix and the '
-                         'file name suffixes of the data set')
+def empty_data_set(dataset: dict) -> InputError:
+    """The error of a data set, given by its config, that has no samples."""
+    while 'dataset' in dataset:    # inside a wrapper such as RepeatDataset
+        dataset = dataset['dataset']
+    prefix = dataset.get('data_prefix') or {}
+    folder = Path(dataset.get('data_root') or '', prefix.get('img_path') or prefix.get('img') or '')
+    return InputError(f'there are no images in {folder}: check data_root, data_prefix and the file name suffixes of the '
+                      'data set')

@@ -58,9 +58,8 @@ def load_config(args: argparse.Namespace) -> Config:
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs') / Path(args.config).stem)
     head = cfg.model.get('decode_head') or {}
     head = head[-1] if isinstance(head, list) else head
-    check_loading(cfg, head.get('num_classes'), head.get('ignore_index', 255))
-    if not torch.cuda.is_available():
-        cfg.merge_from_dict(dict(env_cfg=dict(dist_cfg=dict(backend='gloo'))))
+    for part in cfg.values():    # Config itself is no dict
+        check_loading(part, head.get('num_classes'), head.get('ignore_index', 255))
     return cfg
 
 

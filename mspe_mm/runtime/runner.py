@@ -13,7 +13,7 @@ from torch import nn
 from ..core.adapter import find_patch_embed, load_adapter
 from ..errors import InputError
 from .checkpoint import check_fits, read_checkpoint
-from .checks import check_not_empty
+from .checks import empty_data_set
 
 
 @RUNNERS.register_module()
@@ -39,10 +39,23 @@ class MSPERunner(Runner):
                 module=model, broadcast_buffers=False, find_unused_parameters=find_unused)
         return super().wrap_model(model_wrapper_cfg, model)
 
+    def setup_env(self, env_cfg: dict) -> None:
+        if self._launcher == 'pytorch' and not torch.cuda.is_available() and not torch.distributed.is_initialized():
+            torch.distributed.init_process_group('gloo')    # the host would ask for a GPU
+        super().setup_env(env_cfg)
+
     @staticmethod
     def build_dataloader(dataloader: dict, *args, **kwargs) -> torch.utils.data.DataLoader:
-        loader = Runner.build_dataloader(dataloader, *args, **kwargs)
-        check_not_empty(loader.dataset)
+        try:
+            loader = Runner.build_dataloader(dataloader, *args, **kwargs)
+        except FileNotFoundError as error:
+            raise InputError(f'{error.filename or error} does not exist: check data_root and data_prefix') from error
+        except ValueError as error:
+            if 'need at least one array' not in str(error):    # what mmengine's data set says of an empty folder
+                raise
+            raise empty_data_set(dataloader['dataset']) from error
+        if len(loader.dataset) == 0:
+            raise empty_data_set(dataloader['dataset'])
         return loader
 
     def load_or_resume(self) -> None:

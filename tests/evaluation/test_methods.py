@@ -1,0 +1,61 @@
+"""Each method is what it is called, from the same weights."""
+import pytest
+import torch
+from torch import nn
+
+from mspe_mm.core import MultiScalePatchEmbed
+from mspe_mm.evaluation.methods import METHODS, using_method
+
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.backbone = nn.Module()
+        self.backbone.patch_embed = MultiScalePatchEmbed(3, 8, 16, 4, (4, 16))
+        nn.init.normal_(self.backbone.patch_embed.kernels['4'].weight)    # tuned, so that mspe is no other method
+
+
+@pytest.fixture
+def model():
+    return Model().eval()
+
+
+def embed(model, method, size):
+    image = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0))
+    with using_method(model, method) as layer, torch.no_grad():
+        assert model.backbone.patch_embed is layer
+        return layer(image), image
+
+
+def test_vanilla_is_the_stock_convolution_at_any_size(model):
+    (tokens, grid), image = embed(model, 'vanilla', (32, 48))
+    assert grid == (2, 3)
+    assert torch.equal(tokens, model.backbone.patch_embed.proj(image).flatten(2).transpose(1, 2))
+
+
+def test_flexivit_is_the_resized_base_kernel_on_the_base_grid(model):
+    (tokens, grid), image = embed(model, 'flexivit', (16, 16))
+    layer = model.backbone.patch_embed
+    expected = nn.functional.conv2d(image, layer.resize_kernel(layer.proj.weight, (4, 4)), layer.proj.bias, stride=4)
+    assert grid == (4, 4)
+    assert torch.equal(tokens, expected.flatten(2).transpose(1, 2))
+
+
+def test_mspe_is_the_tuned_layer(model):
+    (tokens, _), image = embed(model, 'mspe', (16, 16))
+    assert torch.equal(tokens, model.backbone.patch_embed(image)[0])
+    assert not torch.allclose(tokens, embed(model, 'flexivit', (16, 16))[0][0])
+
+
+@pytest.mark.parametrize('method', METHODS)
+def test_all_methods_are_one_at_the_base_resolution(model, method):
+    (tokens, grid), image = embed(model, method, (64, 64))
+    assert grid == (4, 4)
+    assert torch.equal(tokens, model.backbone.patch_embed.proj(image).flatten(2).transpose(1, 2))
+
+
+def test_the_layer_comes_back_even_after_an_error(model):
+    layer = model.backbone.patch_embed
+    with pytest.raises(RuntimeError, match='x'), using_method(model, 'vanilla'):
+        raise RuntimeError('x')
+    assert model.backbone.patch_embed is layer

@@ -1,0 +1,48 @@
+"""One set of results as a table, JSON and a figure."""
+import json
+
+import cv2
+import pytest
+
+from mspe_mm.evaluation.report import metric_table, save_json, write_report
+
+
+def row(method, resolution, value, **extra):
+    return dict(method=method, resolution=list(resolution), metrics=dict(mIoU=value, aAcc=90.), images_per_second=2.5,
+                token_grid=[4, 4], kernel_size=[4, 4], **extra)
+
+
+@pytest.fixture
+def results():
+    rows = [row('vanilla', (64, 64), 50.), row('vanilla', (16, 16), float('nan')),
+            row('mspe', (64, 64), 50., intervals=dict(mIoU=[48.04, 52.])), row('mspe', (16, 16), 45.678)]
+    return dict(dataset='some set', images=7, reference_resolution=[64, 64], rows=rows)
+
+
+def test_a_table_has_a_row_a_method_and_a_column_a_resolution(results):
+    table = metric_table(results['rows'], 'mIoU')
+    assert table.field_names == ['mIoU', '16 x 16', '64 x 64']
+    assert table.rows == [['vanilla', 'nan', '50.00'], ['mspe', '45.68', '50.00 [48.0, 52.0]']]
+
+
+def test_json_holds_null_for_what_is_no_number(results, tmp_path):
+    save_json(results, tmp_path / 'results.json')
+    rows = json.loads((tmp_path / 'results.json').read_text())['rows']
+    assert rows[1]['metrics']['mIoU'] is None
+    assert rows[3]['metrics']['mIoU'] == 45.678
+
+
+def test_a_report_is_three_files(results, tmp_path):
+    text = write_report(results, tmp_path / 'new', 'mIoU', ('mIoU', 'aAcc'))
+    assert '45.68' in text
+    assert sorted(path.name for path in (tmp_path / 'new').iterdir()) == ['curve.png', 'results.json', 'table.md']
+    markdown = (tmp_path / 'new/table.md').read_text()
+    assert 'some set, 7 images, base resolution 64 x 64' in markdown
+    assert '| mspe    |' in markdown
+    assert cv2.imread(str(tmp_path / 'new/curve.png')).std() > 0
+
+
+def test_a_report_can_be_made_of_resumed_rows(results, tmp_path):
+    save_json(results, tmp_path / 'results.json')
+    resumed = json.loads((tmp_path / 'results.json').read_text())
+    assert '-' in write_report(resumed, tmp_path, 'mIoU', ('mIoU', 'aAcc'))

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from ..errors import InputError
@@ -64,7 +64,7 @@ def save_adapter(patch_embed: MultiScalePatchEmbed, path: str | Path) -> None:
     """Write the layer's kernels to ``path``; an older file there survives if this one cannot be written."""
     tensors = {name: value.detach().cpu().contiguous() for name, value in patch_embed.kernels.state_dict().items()}
     with replacing(path) as temporary:
-        save_file(tensors, temporary, describe(patch_embed))
+        Path(temporary).write_bytes(save(tensors, describe(patch_embed)))    # by Python: a full disk is an OSError
 
 
 def load_adapter(patch_embed: MultiScalePatchEmbed, path: str | Path) -> None:
@@ -80,10 +80,10 @@ def load_adapter(patch_embed: MultiScalePatchEmbed, path: str | Path) -> None:
         if metadata.get(key) != own[key]:
             raise InputError(f'{path} does not fit this model: it was tuned for {key}={metadata.get(key)}, and the '
                              f'model has {key}={own[key]}')
-    if metadata.get('base_digest') != own['base_digest']:
+    if metadata.get('base_digest') != own['base_digest']:    # JSON: the digest in quotes
         raise InputError(f'{path} does not fit this checkpoint: it was tuned with the base kernel '
-                         f'{metadata.get("base_digest", "?")[:12]}, and the checkpoint has '
-                         f'{own["base_digest"][:12]}; give the checkpoint that it was tuned from')
+                         f'{metadata.get("base_digest", "?")[1:13]}, and the checkpoint has '
+                         f'{own["base_digest"][1:13]}; give the checkpoint that it was tuned from')
     try:
         patch_embed.kernels.load_state_dict(tensors)
     except RuntimeError as error:

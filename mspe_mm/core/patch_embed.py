@@ -163,6 +163,8 @@ class MultiScalePatchEmbed(nn.Module):
 
     def kernel_index(self, image_size: tuple[int, int]) -> int:
         """Which of ``kernel_sizes`` embeds an image of ``image_size`` (height, width), by Eq. 10."""
+        if self.kernel_policy == 'constant':
+            return self.kernel_sizes.index(self.patch_size)
         if self.kernel_policy == 'isotropic':
             # Square patches on a non-square image: its resolution, seen from the grid, is that of its patches.
             patch = self.kernel_size(image_size)
@@ -227,7 +229,7 @@ class MultiScalePatchEmbed(nn.Module):
         if self.training or differentiable or size == self.base.kernel_size:
             return self.sized_kernel(size, index)
         key = (size, index)
-        if key not in self._cache or not _unchanged(self._cache[key][1]):
+        if key not in self._cache or not _unchanged(self._cache[key][1], parameters):
             if len(self._cache) >= 16:    # images of ever new sizes must not fill the memory
                 self._cache.clear()
             with torch.inference_mode(False), torch.no_grad():
@@ -262,15 +264,20 @@ def _pad_to_patches(x: Tensor, patch: tuple[int, int], padding: str | None) -> T
     return F.pad(x, (left, right - left, top, bottom - top))
 
 
-def _snapshot(tensors: list[Tensor]) -> list[tuple]:
-    """What tells later whether a tensor has changed: a copy on the CPU, elsewhere its version and address.
+def _snapshot(tensors: list[Tensor]) -> list[tuple[Tensor, Tensor | tuple]]:
+    """The tensors, each with what tells later whether it has changed: a copy on the CPU, elsewhere version and address.
 
     Comparing contents also sees writes through ``.data``, which do not count as versions; on an accelerator it would
     make the host wait for the device at every forward pass.
     """
-    return [(t, t.detach().clone() if t.device.type == 'cpu' else None, t._version, t.data_ptr()) for t in tensors]
+    return [(t, t.detach().clone() if t.device.type == 'cpu' else _state(t)) for t in tensors]
 
 
-def _unchanged(snapshot: list[tuple]) -> bool:
-    return all(t.data_ptr() == address and (t._version == version if copy is None else torch.equal(t, copy))
-               for t, copy, version, address in snapshot)
+def _unchanged(snapshot: list[tuple[Tensor, Tensor | tuple]], tensors: list[Tensor]) -> bool:
+    return len(snapshot) == len(tensors) and all(
+        t is then and (torch.equal(t, state) if isinstance(state, Tensor) else _state(t) == state)
+        for t, (then, state) in zip(tensors, snapshot))
+
+
+def _state(tensor: Tensor) -> tuple:
+    return tensor.data_ptr(), None if tensor.is_inference() else tensor._version    # inference tensors have no version

@@ -82,10 +82,13 @@ def resize_image(image: Tensor, size: tuple[int, int], interpolation: str = 'bil
         raise ValueError(f'cannot resize an image to {height} x {width}: sizes must be at least 1')
     if tuple(image.shape[-2:]) == (height, width):
         return image
-    if interpolation == 'area':    # F.interpolate's own 'area' rounds its windows to whole pixels
-        rows = resize_matrix(height, image.shape[-2], 'area').to(image)
-        columns = resize_matrix(width, image.shape[-1], 'area').to(image)
-        return rows @ image @ columns.T
+    # F.interpolate's own 'area' rounds its windows to whole pixels, and its antialiasing is wrong for one-channel images
+    # that become one pixel wide (the same ambiguous memory format as above).
+    if interpolation == 'area' or width == 1:
+        rows = resize_matrix(height, image.shape[-2], interpolation, antialias).to(image)
+        columns = resize_matrix(width, image.shape[-1], interpolation, antialias).to(image)
+        with torch.autocast(image.device.type, enabled=False):
+            return rows @ image @ columns.T
     return _interpolate(image, (height, width), interpolation, antialias)
 
 

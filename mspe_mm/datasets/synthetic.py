@@ -32,7 +32,7 @@ class Scene(NamedTuple):
     semantic: np.ndarray
     """(H, W) uint8, index into :data:`CLASSES`."""
     instances: np.ndarray
-    """(H, W) uint8, 0 on the ground, else the number of the object that is seen there."""
+    """(H, W) int32, 0 on the ground, else the number of the object that is seen there."""
 
 
 # Textures map coordinates (rows, columns) to the share of the lighter colour, 0 to 1, in the broadcast shape.
@@ -132,7 +132,7 @@ def draw_scene(size: tuple[int, int], seed: int, split: str, index: int) -> Scen
     angle = rng.uniform(0, 2 * np.pi)
     line_y, line_x = height * rng.uniform(0.25, 0.75), width * rng.uniform(0.25, 0.75)
     semantic = (np.cos(angle) * (x - line_x) + np.sin(angle) * (y - line_y) > 0).astype(np.uint8)
-    instances = np.zeros(size, np.uint8)
+    instances = np.zeros(size, np.int32)
     image = np.empty((height, width, 3))
     for label, (_, texture) in enumerate(_GROUNDS):
         mask = semantic == label
@@ -146,7 +146,7 @@ def draw_scene(size: tuple[int, int], seed: int, split: str, index: int) -> Scen
         radius, tilt = rng.uniform(16, 30), rng.normal(0, 0.2)
         dy, dx = y - rng.uniform(0, height), x - rng.uniform(0, width)
         mask = shape((np.cos(tilt) * dy - np.sin(tilt) * dx) / radius, (np.sin(tilt) * dy + np.cos(tilt) * dx) / radius)
-        if not mask.any() or (instances[mask] > 0).mean() > 0.2 or number == 255:
+        if not mask.any() or (instances[mask] > 0).mean() > 0.2:
             continue    # outside, or it would hide too much of the others
         number += 1
         image[mask] = _paint(texture(y, x, rng), _COLOURS[shape], rng)[mask]

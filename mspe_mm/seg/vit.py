@@ -44,6 +44,8 @@ class MSPEViT(VisionTransformer):
         patch_size = self.patch_size
         if stock.projection.kernel_size != (patch_size, patch_size):
             raise ValueError(f'patch_size must be one number, got {patch_size}')
+        if self.img_size[0] % patch_size or self.img_size[1] % patch_size:
+            raise ValueError(f'img_size, the base resolution, must be whole patches of {patch_size} px, got {self.img_size}')
         self.patch_embed = MultiScalePatchEmbed(
             in_channels=stock.projection.in_channels,
             embed_dims=stock.projection.out_channels,
@@ -62,7 +64,7 @@ class MSPEViT(VisionTransformer):
 
     def init_weights(self) -> None:
         super().init_weights()
-        if (self.init_cfg or {}).get('type') not in ('Pretrained', 'Pretrained_Part'):
+        if not (isinstance(self.init_cfg, dict) and self.init_cfg['type'] in ('Pretrained', 'Pretrained_Part')):
             self.patch_embed.reset_kernels()    # the host has just drawn a new base kernel
 
     def _pos_embeding(self, patched_img: Tensor, hw_shape: tuple[int, int], pos_embed: Tensor) -> Tensor:

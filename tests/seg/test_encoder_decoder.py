@@ -1,0 +1,317 @@
+"""MSPEEncoderDecoder against mmseg's EncoderDecoder: SETR Naive, PUP and MLA, from stock checkpoints to tuned models."""
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from helpers import noise, randomize, relative_error, timm_resample
+from mmengine.config import ConfigDict
+from mmengine.optim import build_optim_wrapper
+from mmengine.runner import load_checkpoint
+from mmengine.structures import PixelData
+from mmseg.models.utils import PatchEmbed
+from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
+from mmseg.utils import register_all_modules
+
+from mspe_mm import InputError
+from mspe_mm.core import pi_resize
+from mspe_mm.seg import MSPEEncoderDecoder
+
+register_all_modules()
+
+BASE = (64, 96)    # 4 x 6 tokens
+GRID = (4, 6)
+CLASSES = 5
+LOSS = dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0, avg_non_ignore=True)
+HEADS = ['naive', 'pup', 'mla']
+every_head = pytest.mark.parametrize('head', HEADS)
+parameterizations = pytest.mark.parametrize('parameterization', ['native', 'residual'])
+
+
+def head_config(**changes) -> dict:
+    return {**dict(type='SETRUPHead', in_channels=16, channels=8, in_index=3, num_classes=CLASSES, dropout_ratio=0.1,
+                   norm_cfg=dict(type='BN', requires_grad=True), num_convs=1, up_scale=4, kernel_size=1, align_corners=False,
+                   loss_decode=LOSS), **changes}
+
+
+def stock_config(head: str = 'naive', **backbone) -> dict:
+    """mmseg's SETR with the named head, as its configs/_base_/models/setr_*.py have it, but tiny."""
+    config = dict(
+        type='EncoderDecoder',
+        data_preprocessor=dict(type='SegDataPreProcessor', mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375],
+                               bgr_to_rgb=True, pad_val=0, seg_pad_val=255, size=BASE),
+        backbone=dict(type='VisionTransformer', img_size=BASE, patch_size=16, embed_dims=16, num_layers=4, num_heads=2,
+                      out_indices=(0, 1, 2, 3), drop_rate=0.1, attn_drop_rate=0.1, drop_path_rate=0.1, patch_bias=True,
+                      norm_cfg=dict(type='LN', eps=1e-6), with_cls_token=True, interpolate_mode='bilinear', **backbone),
+        train_cfg=dict(), test_cfg=ConfigDict(mode='whole'))
+    if head == 'naive':
+        config.update(decode_head=head_config(), auxiliary_head=[head_config(in_index=i) for i in range(3)])
+    if head == 'pup':
+        config.update(decode_head=head_config(num_convs=4, up_scale=2, kernel_size=3),
+                      auxiliary_head=[head_config(in_index=0, kernel_size=3)])
+    if head == 'mla':
+        norm = dict(type='BN', requires_grad=True)
+        config.update(
+            neck=dict(type='MLANeck', in_channels=[16] * 4, out_channels=8, norm_cfg=norm, act_cfg=dict(type='ReLU')),
+            decode_head=dict(type='SETRMLAHead', in_channels=(8, ) * 4, channels=16, in_index=(0, 1, 2, 3), mla_channels=4,
+                             dropout_ratio=0, num_classes=CLASSES, norm_cfg=norm, align_corners=False,
+                             loss_decode=LOSS),
+            auxiliary_head=[dict(type='FCNHead', in_channels=8, channels=8, in_index=0, dropout_ratio=0, num_convs=0,
+                                 kernel_size=1, concat_input=False, num_classes=CLASSES, align_corners=False,
+                                 loss_decode=LOSS)])
+    return config
+
+
+def stock_model(head: str = 'naive', **backbone) -> torch.nn.Module:
+    """mmseg's own model, with BatchNorm statistics and everything else away from their initial values."""
+    model = MODELS.build(stock_config(head, **backbone))
+    model.init_weights()
+    randomize(model)
+    model.eval()
+    return model
+
+
+def mspe_model(head: str = 'naive', tuning: dict | None = None, **backbone) -> MSPEEncoderDecoder:
+    config = stock_config(head)
+    config.update(type='MSPEEncoderDecoder', tuning=tuning)
+    config['backbone'].update(type='MSPEViT', **backbone)
+    return MODELS.build(config)
+
+
+def image(height: int, width: int) -> torch.Tensor:
+    return noise(2, 3, height, width, dtype=torch.float32)
+
+
+def batch(seed: int = 0) -> dict:
+    """Two images and masks at the base resolution, as a data loader gives them."""
+    random = np.random.default_rng(seed)
+    images = [torch.from_numpy(random.integers(0, 256, (3, *BASE), dtype=np.uint8)) for _ in range(2)]
+    masks = [torch.from_numpy(random.integers(0, CLASSES, (1, *BASE))) for _ in range(2)]
+    meta = dict(ori_shape=BASE, img_shape=BASE, pad_shape=BASE)
+    return dict(inputs=images,
+                data_samples=[SegDataSample(gt_sem_seg=PixelData(data=mask), metainfo=meta) for mask in masks])
+
+
+def outputs(model: torch.nn.Module, x: torch.Tensor) -> list:
+    """Backbone features, neck features, logits and every auxiliary head's logits."""
+    features = model.extract_feat(x)
+    tensors = [*model.backbone(x), *features, model.decode_head(features), model(x)]
+    return tensors + [head(features) for head in model.auxiliary_head]
+
+
+def flexivit(stock: torch.nn.Module, patch: tuple[int, int]) -> torch.nn.Module:
+    """The stock model with its projection replaced by timm's resampling of it; its position table stays."""
+    projection = stock.backbone.patch_embed.projection
+    stock.backbone.patch_embed = PatchEmbed(3, projection.out_channels, kernel_size=patch, stride=patch)
+    stock.backbone.patch_embed.projection.weight.data = timm_resample(projection.weight, patch, 'bilinear', True)
+    stock.backbone.patch_embed.projection.bias.data = projection.bias.data
+    return stock
+
+
+# -- Stock checkpoints -------------------------------------------------------------------------------------------------
+
+
+@every_head
+@parameterizations
+@torch.no_grad()
+def test_a_stock_checkpoint_loads_strictly_and_gives_the_stock_model_bit_for_bit(tmp_path, head, parameterization):
+    stock = stock_model(head)
+    path = str(tmp_path / 'stock.pth')
+    torch.save(dict(state_dict=stock.state_dict(), meta=dict(mmseg_version='1.2.2')), path)
+    by_torch = mspe_model(head, parameterization=parameterization)
+    by_mmengine = mspe_model(head, tuning={}, parameterization=parameterization)
+    by_torch.load_state_dict(torch.load(path, weights_only=False)['state_dict'], strict=True)
+    load_checkpoint(by_mmengine, path, map_location='cpu', strict=True)
+    stock.requires_grad_(False)    # matmul picks its kernel by requires_grad, so all models are frozen
+    expected = outputs(stock, image(*BASE))
+    for model in (by_torch, by_mmengine):
+        assert all(torch.equal(value, model.state_dict()[name]) for name, value in stock.state_dict().items())
+        model.eval().requires_grad_(False)
+        actual = outputs(model, image(*BASE))
+        assert len(actual) == len(expected)
+        assert all(torch.equal(a, e) for a, e in zip(actual, expected))
+
+
+@every_head
+@torch.no_grad()
+def test_predictions_and_losses_at_the_base_resolution_are_the_stock_models(head):
+    stock, model = stock_model(head).requires_grad_(False), mspe_model(head)
+    model.load_state_dict(stock.state_dict(), strict=True)
+    model.eval().requires_grad_(False)
+    predictions = [m.val_step(batch()) for m in (model, stock)]
+    for ours, theirs in zip(*predictions):
+        assert torch.equal(ours.seg_logits.data, theirs.seg_logits.data)
+        assert torch.equal(ours.pred_sem_seg.data, theirs.pred_sem_seg.data)
+    losses = [m(**m.data_preprocessor(batch(), training=True), mode='loss') for m in (model, stock)]
+    assert losses[0] == losses[1]
+
+
+@every_head
+@pytest.mark.parametrize('size', [(16, 24), (24, 36), (48, 72), (24, 60), (128, 192)])
+@torch.no_grad()
+def test_untrained_at_other_resolutions_it_is_the_stock_model_with_timms_flexivit_kernel(head, size):
+    stock, model = stock_model(head), mspe_model(head)
+    model.load_state_dict(stock.state_dict(), strict=True)
+    model.eval()
+    x = image(*size)
+    expected = outputs(flexivit(stock, (size[0] // GRID[0], size[1] // GRID[1])), x)
+    for actual, reference in zip(outputs(model, x), expected):
+        assert relative_error(actual, reference) < 1e-5
+
+
+def test_an_mspe_checkpoint_round_trips_through_mmengine(tmp_path):
+    tuned, other = randomize(mspe_model(tuning={})), mspe_model()
+    torch.save(dict(state_dict=tuned.state_dict()), tmp_path / 'tuned.pth')
+    load_checkpoint(other, str(tmp_path / 'tuned.pth'), strict=True)
+    assert all(torch.equal(value, other.state_dict()[name]) for name, value in tuned.state_dict().items())
+
+
+# -- Tuning ------------------------------------------------------------------------------------------------------------
+
+
+@every_head
+@parameterizations
+def test_after_real_tuning_steps_every_tensor_but_the_kernels_is_the_checkpoints(head, parameterization):
+    model = mspe_model(head, {}, parameterization=parameterization)
+    model.load_state_dict(stock_model(head).state_dict(), strict=True)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    assert any('running_mean' in name for name in before)
+    optim_wrapper = build_optim_wrapper(model, dict(
+        type='OptimWrapper', optimizer=dict(type='SGD', lr=0.05, momentum=0.9, weight_decay=5e-4)))
+    for step in range(3):
+        model.train()    # as the training loop does
+        logged = model.train_step(batch(step), optim_wrapper)
+        assert logged['loss'].isfinite()
+        assert {name.split('.')[0] for name in logged} == {'loss', 'k4', 'k8', 'k12'}
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]) != name.startswith('backbone.patch_embed.kernels.'), name
+    with torch.no_grad():
+        stock = stock_model(head)
+        stock.load_state_dict({name: value for name, value in model.state_dict().items() if '.kernels.' not in name})
+        assert torch.equal(model.eval().requires_grad_(False)(image(*BASE)), stock.requires_grad_(False)(image(*BASE)))
+
+
+def test_a_tuned_base_kernel_moves_and_the_pretrained_one_does_not():
+    model = mspe_model(tuning=dict(base_weight=0.5), tune_base=True)
+    model.load_state_dict(stock_model().state_dict(), strict=True)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    optim_wrapper = build_optim_wrapper(model, dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.05)))
+    logged = model.train().train_step(batch(), optim_wrapper)
+    assert {name.split('.')[0] for name in logged} == {'loss', 'k4', 'k8', 'k12', 'k16', 'base'}
+    changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed == {name for name in before if '.kernels.' in name}
+
+
+def test_the_losses_are_the_hosts_at_the_resolutions_of_the_kernels():
+    model = mspe_model(tuning={})
+    model.load_state_dict(randomize(mspe_model()).state_dict())
+    data = model.train().data_preprocessor(batch(), training=True)
+    seen = []
+    model.backbone.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    losses = model(**data, mode='loss')
+    plain = mspe_model()
+    plain.load_state_dict(model.state_dict())
+    plain.eval()
+    for index, k in enumerate((4, 8, 12)):
+        assert seen[index].shape[-2] // GRID[0] in range(k // 2, 2 * k + 1)
+        with plain.backbone.patch_embed.force_kernel(index):
+            host = plain.loss(seen[index], data['data_samples'])
+        for name, value in host.items():
+            torch.testing.assert_close(losses.pop(f'k{k}.{name}'), value)
+    assert losses == {}
+
+
+def test_in_tuning_only_the_layer_trains_and_all_else_is_in_eval_mode():
+    model = mspe_model(tuning={}).train()
+    layer = set(model.backbone.patch_embed.modules())
+    assert all(module.training == (module in layer or module is model) for module in model.modules())
+    trainable = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert trainable == {name for name, _ in model.named_parameters() if '.kernels.' in name} != set()
+    model.eval()
+    assert not any(module.training for module in model.modules())
+
+
+def test_without_tuning_it_trains_as_the_host_does():
+    model = mspe_model().train()
+    assert all(module.training for module in model.modules())
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    losses = model(**model.data_preprocessor(batch(), training=True), mode='loss')
+    assert {name.split('.')[0] for name in losses} == {'decode', 'aux_0', 'aux_1', 'aux_2'}
+
+
+@pytest.mark.parametrize(('tuning', 'culprit'), [(dict(sampling='all'), "sampling 'all'"),
+                                                 (dict(base_weight=-1), 'base_weight.*-1')])
+def test_tuning_settings_that_make_no_sense_are_refused_by_name(tuning, culprit):
+    with pytest.raises(ValueError, match=culprit):
+        mspe_model(tuning=tuning)
+
+
+def test_a_backbone_without_mspe_is_refused_by_name():
+    with pytest.raises(InputError, match=r'MSPEEncoderDecoder needs.*VisionTransformer has none.*MSPEViT'):
+        MODELS.build({**stock_config(), 'type': 'MSPEEncoderDecoder'})
+
+
+@parameterizations
+def test_init_weights_of_the_whole_model_leaves_the_kernels_consistent_with_the_base_kernel(parameterization):
+    model = randomize(mspe_model(parameterization=parameterization))
+    model.init_weights()
+    layer = model.backbone.patch_embed
+    for k, kernel in layer.kernels.items():
+        native = parameterization == 'native'
+        weight = pi_resize(layer.base.weight, (int(k), int(k)))
+        assert torch.equal(kernel.weight, weight if native else torch.zeros_like(weight))
+
+
+# -- Imports -----------------------------------------------------------------------------------------------------------
+
+
+def run_python(code: str) -> str:
+    result = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_importing_the_package_and_its_core_imports_no_host():
+    loaded = run_python('import sys, mspe_mm; print(sorted({name.split(".")[0] for name in sys.modules}))\n'
+                        'import mspe_mm.core.adapter; print(sorted({name.split(".")[0] for name in sys.modules}))')
+    package, core = (set(eval(line)) for line in loaded.splitlines())
+    hosts = {'mmcv', 'mmengine', 'mmseg', 'mmdet', 'timm'}
+    assert 'mspe_mm' in package
+    assert 'torch' in core
+    assert not package & hosts
+    assert not core & hosts
+
+
+def test_segmentation_works_without_mmdet():
+    run_python('''
+import sys
+
+class NoMMDet:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition('.')[0] == 'mmdet':
+            raise ModuleNotFoundError(f'No module named {name!r}', name='mmdet')
+
+sys.meta_path.insert(0, NoMMDet())
+import torch
+from mspe_mm.seg import MSPEViT
+model = MSPEViT(img_size=32, embed_dims=8, num_layers=1, num_heads=1).eval()
+assert model(torch.zeros(1, 3, 8, 8))[0].shape == (1, 8, 2, 2)
+assert 'mmdet' not in sys.modules
+''')
+
+
+def test_segmentation_without_mmseg_says_what_to_install():
+    message = run_python('''
+import sys
+sys.modules['mmseg'] = None
+try:
+    import mspe_mm.seg
+except ModuleNotFoundError as error:
+    print(error)
+''')
+    assert "'mmseg'" in message
+    assert 'mspe_mm[onedl]' in message

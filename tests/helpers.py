@@ -23,7 +23,7 @@ def timm_resample(weight: Tensor, size: tuple[int, int], interpolation: str = 'b
     """timm's FlexiViT resampler, (D, C, h, w) to (D, C, *size).
 
     A width of one pixel is reached with the axes exchanged: F.interpolate(antialias=True), by which timm makes its matrix,
-    returns wrong values for one-channel images that become one pixel wide (seen with PyTorch 2.11).
+    returns wrong values for images that become one pixel wide (seen with PyTorch 2.11).
     """
     if size[1] == 1 < size[0]:
         return timm_resample(weight.mT, (1, size[0]), interpolation, antialias).mT

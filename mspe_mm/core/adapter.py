@@ -37,7 +37,10 @@ def find_patch_embed(model: nn.Module) -> MultiScalePatchEmbed:
 
 
 def base_digest(patch_embed: MultiScalePatchEmbed) -> str:
-    """SHA-256 of the pretrained kernel and bias in float32: which model an adapter belongs to."""
+    """SHA-256 of the pretrained kernel and bias in float32: which model an adapter belongs to.
+
+    A model that was cast to half precision has another digest: load adapters before casting.
+    """
     digest = hashlib.sha256()
     for parameter in patch_embed.base.parameters():
         digest.update(parameter.detach().float().cpu().contiguous().numpy().tobytes())
@@ -125,4 +128,3 @@ def replacing(path: str | Path) -> Iterator[str]:
 
 def _one_line(error: Exception) -> str:
     return ' '.join(str(error).split())
-

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .resize import check_interpolation, pi_resize
+from .resize import ANTIALIASED, check_interpolation, pi_resize
 from .resolution import KERNEL_POLICIES, choose_kernel, fit_kernel
 
 PARAMETERIZATIONS = ('native', 'residual')
@@ -77,9 +77,10 @@ class MultiScalePatchEmbed(nn.Module):
         super().__init__()
         self.in_channels, self.embed_dims, self.patch_size = in_channels, embed_dims, patch_size
         self.grid_size = (grid_size, grid_size) if isinstance(grid_size, int) else tuple(grid_size)
-        self.kernel_sizes = tuple(kernel_sizes)
+        self.kernel_sizes = tuple(kernel_sizes) if isinstance(kernel_sizes, Sequence) else (kernel_sizes, )
         self.kernel_policy, self.parameterization = kernel_policy, parameterization
-        self.interpolation, self.antialias, self.padding = interpolation, antialias, padding
+        self.interpolation, self.padding = interpolation, padding
+        self.antialias = antialias and interpolation in ANTIALIASED    # the others have no such choice
         self._check_settings()
 
         self.proj_name = proj_name
@@ -88,17 +89,22 @@ class MultiScalePatchEmbed(nn.Module):
         self.kernels = nn.ModuleDict({str(k): PatchKernel(in_channels, embed_dims, k, bias) for k in own_sizes})
         self.norm = norm
         self._forced_kernel: int | None = None
-        self._cache: dict = {}
+        self._forget_kernels()
         self.reset_kernels()
 
     def _check_settings(self) -> None:
-        if list(self.kernel_sizes) != sorted(set(self.kernel_sizes)) or self.kernel_sizes[:1] < (1, ):
-            raise ValueError(f'kernel_sizes must be positive, ascending and without repeats, got {self.kernel_sizes}')
+        for name, values in (('in_channels', [self.in_channels]), ('embed_dims', [self.embed_dims]),
+                             ('patch_size', [self.patch_size]), ('grid_size', self.grid_size),
+                             ('kernel_sizes', self.kernel_sizes)):
+            if not values or not all(isinstance(value, int) and value > 0 for value in values):
+                raise ValueError(f'{name} must be positive whole numbers, got {getattr(self, name)}')
+        if list(self.kernel_sizes) != sorted(set(self.kernel_sizes)):
+            raise ValueError(f'kernel_sizes must be ascending and without repeats, got {self.kernel_sizes}')
         if self.patch_size not in self.kernel_sizes:
             raise ValueError(f'kernel_sizes must include the patch size {self.patch_size}, whose kernel is the pretrained '
                              f'one, got {self.kernel_sizes}')
-        if len(self.grid_size) != 2 or min(self.grid_size) < 1:
-            raise ValueError(f'grid_size must be two positive numbers of tokens, got {self.grid_size}')
+        if len(self.grid_size) != 2:
+            raise ValueError(f'grid_size must be one or two numbers of tokens, got {self.grid_size}')
         for name, value, choices in (('kernel_policy', self.kernel_policy, KERNEL_POLICIES),
                                      ('parameterization', self.parameterization, PARAMETERIZATIONS),
                                      ('padding', self.padding, PADDINGS)):
@@ -137,10 +143,12 @@ class MultiScalePatchEmbed(nn.Module):
         """Whether any kernel differs from its initial value."""
         with torch.no_grad():
             initial = self._initial_kernels(self.base.weight, self.base.bias)
-        return any(not torch.allclose(self.kernels.get_parameter(name), value) for name, value in initial.items())
+        # To the rounding of the dtype: a half-precision checkpoint holds rounded kernels.
+        return any(not torch.allclose(self.kernels.get_parameter(name), value, rtol=8 * torch.finfo(value.dtype).eps)
+                   for name, value in initial.items())
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args, **kwargs) -> None:
-        self._cache.clear()
+        self._forget_kernels()
         weight = state_dict.get(f'{prefix}{self.proj_name}.weight')
         stock = not any(key.startswith(f'{prefix}kernels.') for key in state_dict)
         if stock and weight is not None and weight.shape == self.base.weight.shape:
@@ -228,24 +236,28 @@ class MultiScalePatchEmbed(nn.Module):
         differentiable = torch.is_grad_enabled() and any(p.requires_grad for p in parameters)
         if self.training or differentiable or size == self.base.kernel_size:
             return self.sized_kernel(size, index)
-        key = (size, index)
-        if key not in self._cache or not _unchanged(self._cache[key][1], parameters):
-            if len(self._cache) >= 16:    # images of ever new sizes must not fill the memory
-                self._cache.clear()
+        if len(self._cache) >= 16 or not _unchanged(self._cached_of, parameters):
+            self._forget_kernels()    # 16: images of ever new sizes must not fill the memory
+        if not self._cache:
+            self._cached_of = _snapshot(parameters)
+        if (size, index) not in self._cache:
             with torch.inference_mode(False), torch.no_grad():
-                self._cache[key] = (self.sized_kernel(size, index), _snapshot(parameters))
-        return self._cache[key][0]
+                self._cache[size, index] = self.sized_kernel(size, index)
+        return self._cache[size, index]
+
+    def _forget_kernels(self) -> None:
+        self._cache, self._cached_of = {}, []
 
     def train(self, mode: bool = True) -> MultiScalePatchEmbed:
-        self._cache.clear()
+        self._forget_kernels()
         return super().train(mode)
 
     def _apply(self, *args, **kwargs) -> MultiScalePatchEmbed:
-        self._cache.clear()
+        self._forget_kernels()
         return super()._apply(*args, **kwargs)
 
     def __getstate__(self) -> dict:
-        return {**self.__dict__, '_cache': {}}
+        return {**self.__dict__, '_cache': {}, '_cached_of': []}
 
     def extra_repr(self) -> str:
         return (f'grid_size={self.grid_size}, kernel_sizes={self.kernel_sizes}, kernel_policy={self.kernel_policy!r}, '
@@ -256,6 +268,9 @@ class MultiScalePatchEmbed(nn.Module):
 def _pad_to_patches(x: Tensor, patch: tuple[int, int], padding: str | None) -> Tensor:
     """Pad (B, C, H, W) with zeros to whole patches, as mmcv's ``AdaptivePadding`` does."""
     if padding is None:
+        if x.shape[-2] < patch[0] or x.shape[-1] < patch[1]:
+            raise ValueError(f'an image of {x.shape[-2]} x {x.shape[-1]} px has no room for a patch of {patch[0]} x '
+                             f"{patch[1]} px: set padding='corner'")
         return x
     bottom, right = (-length % k for length, k in zip(x.shape[-2:], patch))
     if bottom == right == 0:
@@ -264,20 +279,20 @@ def _pad_to_patches(x: Tensor, patch: tuple[int, int], padding: str | None) -> T
     return F.pad(x, (left, right - left, top, bottom - top))
 
 
-def _snapshot(tensors: list[Tensor]) -> list[tuple[Tensor, Tensor | tuple]]:
-    """The tensors, each with what tells later whether it has changed: a copy on the CPU, elsewhere version and address.
+def _snapshot(tensors: list[Tensor]) -> list[tuple]:
+    """The tensors, each with what tells later whether it has changed: its address and version, on the CPU a copy as well.
 
     Comparing contents also sees writes through ``.data``, which do not count as versions; on an accelerator it would
     make the host wait for the device at every forward pass.
     """
-    return [(t, t.detach().clone() if t.device.type == 'cpu' else _state(t)) for t in tensors]
+    return [(t, _state(t), t.detach().clone() if t.device.type == 'cpu' else None) for t in tensors]
 
 
-def _unchanged(snapshot: list[tuple[Tensor, Tensor | tuple]], tensors: list[Tensor]) -> bool:
+def _unchanged(snapshot: list[tuple], tensors: list[Tensor]) -> bool:
     return len(snapshot) == len(tensors) and all(
-        t is then and (torch.equal(t, state) if isinstance(state, Tensor) else _state(t) == state)
-        for t, (then, state) in zip(tensors, snapshot))
+        t is then and _state(t) == state and (copy is None or torch.equal(t, copy))
+        for t, (then, state, copy) in zip(tensors, snapshot))
 
 
 def _state(tensor: Tensor) -> tuple:
-    return tensor.data_ptr(), None if tensor.is_inference() else tensor._version    # inference tensors have no version
+    return tensor.data_ptr(), tensor.dtype, None if tensor.is_inference() else tensor._version

@@ -17,7 +17,9 @@ same separability is ``W' = P_h W P_w^T`` with ``P = pinv(B^T)`` of one axis: no
 ``'nearest'``                       OpenCV ``INTER_NEAREST``, ``F.interpolate(mode='nearest')``
 ==================================  =====================================================================
 
-``antialias`` has no meaning for ``'area'`` and ``'nearest'`` and is ignored there.
+``antialias`` has no meaning for ``'area'`` and ``'nearest'`` and is ignored there. Beyond the rounding to 8 bits: PIL also
+clips bicubic's overshoot to 0..255 between its two passes; ``INTER_AREA`` is an area average only where no axis grows;
+and where an edge falls exactly between two pixels, ``'nearest'`` may take the one or the other.
 """
 from __future__ import annotations
 
@@ -28,6 +30,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 INTERPOLATIONS = ('bilinear', 'bicubic', 'area', 'nearest')
+ANTIALIASED = ('bilinear', 'bicubic')    # those for which antialias makes a difference
 
 
 def resize_matrix(out_size: int, in_size: int, interpolation: str = 'bilinear', antialias: bool = True) -> Tensor:
@@ -82,8 +85,8 @@ def resize_image(image: Tensor, size: tuple[int, int], interpolation: str = 'bil
         raise ValueError(f'cannot resize an image to {height} x {width}: sizes must be at least 1')
     if tuple(image.shape[-2:]) == (height, width):
         return image
-    # F.interpolate's own 'area' rounds its windows to whole pixels, and its antialiasing is wrong for one-channel images
-    # that become one pixel wide (the same ambiguous memory format as above).
+    # F.interpolate's own 'area' rounds its windows to whole pixels, and its antialiasing is wrong for images that become
+    # one pixel wide.
     if interpolation == 'area' or width == 1:
         rows = resize_matrix(height, image.shape[-2], interpolation, antialias).to(image)
         columns = resize_matrix(width, image.shape[-1], interpolation, antialias).to(image)
@@ -134,6 +137,8 @@ def _pi_factor(out_size: int, in_size: int, interpolation: str, antialias: bool,
 def _interpolate(image: Tensor, size: tuple[int, int], interpolation: str, antialias: bool) -> Tensor:
     if interpolation == 'nearest':
         return F.interpolate(image, size, mode='nearest')
+    if image.dtype in (torch.float16, torch.bfloat16):    # not implemented with antialiasing on every device
+        return _interpolate(image.float(), size, interpolation, antialias).to(image.dtype)
     return F.interpolate(image, size, mode=interpolation, align_corners=False, antialias=antialias)
 
 

@@ -71,7 +71,11 @@ def test_the_kernels_are_the_sizes_asked_for_and_the_base_one_is_added_only_to_b
     (dict(kernel_sizes=(4, 4, 16)), r'kernel_sizes.*\(4, 4, 16\)'),
     (dict(kernel_sizes=(0, 4, 16)), r'kernel_sizes.*\(0, 4, 16\)'),
     (dict(kernel_sizes=(4, 8)), r'kernel_sizes.*16.*\(4, 8\)'),
-    (dict(patch_size=0, kernel_sizes=(0, )), 'kernel_sizes'),
+    (dict(patch_size=0, kernel_sizes=(0, )), 'patch_size.*0'),
+    (dict(kernel_sizes=16.), r'kernel_sizes.*16\.0'),
+    (dict(kernel_sizes=(4., 16)), r'kernel_sizes.*\(4\.0, 16\)'),
+    (dict(embed_dims=0), 'embed_dims.*0'),
+    (dict(in_channels=0), 'in_channels.*0'),
     (dict(grid_size=0), r'grid_size.*\(0, 0\)'),
     (dict(grid_size=(14, )), r'grid_size.*\(14,\)'),
     (dict(grid_size=(14, -1)), r'grid_size.*\(14, -1\)'),
@@ -434,6 +438,11 @@ def _to_double(layer):
     layer.double()
 
 
+def _parts_to_double(layer):
+    layer.base.double()
+    layer.kernels.double()
+
+
 def _base_to_double_and_back(layer):
     layer.base.double().weight.data.mul_(2)
     layer.base.float()
@@ -445,7 +454,7 @@ def _reset(layer):
 
 @pytest.mark.parametrize('change', [
     _step, _load, _load_by_assignment, _load_kernels_alone, _copy, _copy_into_the_base, _copy_through_data, _replace_data,
-    _replace_parameter, _replace_module, _train_and_back, _to_double, _base_to_double_and_back, _reset])
+    _replace_parameter, _replace_module, _train_and_back, _to_double, _parts_to_double, _base_to_double_and_back, _reset])
 @pytest.mark.parametrize('mode', [torch.no_grad, torch.inference_mode])
 def test_the_cache_is_never_stale(change, mode):
     layer = randomize(make_layer()).eval().requires_grad_(False)

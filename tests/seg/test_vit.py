@@ -169,6 +169,14 @@ def test_another_number_of_tokens_gets_the_hosts_resized_position_table(size):
         assert actual.shape[-1] > GRID[1]
 
 
+@pytest.mark.parametrize('patch_pad', ['corner', 'same', 0])
+@torch.no_grad()
+def test_constant_is_the_host_at_any_resolution_with_any_padding(patch_pad):
+    stock = stock_model(patch_pad=patch_pad)
+    model = mspe_model(stock, patch_pad=patch_pad, kernel_policy='constant')
+    assert_same_bits(model(image(75, 50)), stock(image(75, 50)))
+
+
 @torch.no_grad()
 def test_an_image_of_one_pixel_is_embedded():
     assert all(out.isfinite().all() for out in mspe_model(stock_model())(image(1, 1)))

@@ -35,16 +35,19 @@ default_hooks = dict(checkpoint=dict(interval=1, max_keep_ckpts=1))
 '''
 
 
-def write_config(folder: Path, name: str, filename: str, more: str = '') -> str:
-    (folder / filename).write_text(CONFIG.format(root=ROOT, name=name, more=more))
-    return filename
-
-
 class World:
     """A folder to run the tools in, as a user does."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+
+    def write_config(self, name: str, filename: str, more: str = '') -> None:
+        """A small version of the repository's config ``name``, with ``more`` lines."""
+        (self.folder / filename).write_text(CONFIG.format(root=ROOT, name=name, more=more))
+
+    def launch(self, script: str, *args: object) -> subprocess.CompletedProcess:
+        """Run a shell script of the tools."""
+        return self.command('bash', ROOT / 'tools' / script, *args)
 
     def run(self, tool: str, *args: object, check: bool = True, limit: int | None = None) -> subprocess.CompletedProcess:
         """Run a tool in a process of its own; ``limit`` is the largest file in bytes that it may write."""
@@ -80,9 +83,9 @@ def world(tmp_path_factory) -> World:
     """``base.py`` and ``mspe.py`` with ``base.pth``, ``adapter.safetensors`` and ``work_dirs`` of both trainings."""
     folder = tmp_path_factory.mktemp('world')
     write_synthetic(folder / 'data', num_train=12, num_val=4, size=(64, 64), seed=0)
-    write_config(folder, 'setr_synthetic', 'base.py')
-    write_config(folder, 'setr_mspe_synthetic', 'mspe.py', "load_from = 'base.pth'")
     world = World(folder)
+    world.write_config('setr_synthetic', 'base.py')
+    world.write_config('setr_mspe_synthetic', 'mspe.py', "load_from = 'base.pth'")
     world.run('train.py', 'base.py')
     (folder / 'base.pth').write_bytes((folder / 'work_dirs/base/epoch_2.pth').read_bytes())
     world.run('train.py', 'mspe.py')

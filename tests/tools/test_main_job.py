@@ -109,15 +109,13 @@ def test_a_sweep_continues_with_the_rows_that_are_missing(world, swept):
     assert rows[11]['metrics'] == swept[1]['rows'][11]['metrics']
 
 
-def test_two_processes_tune_and_sweep_as_one_does(world, swept):
-    tools = world.folder / 'dist'
-    from conftest import ROOT
-    world.command('bash', ROOT / 'tools/dist_train.sh', 'mspe.py', 2, '--work-dir', tools, '--cfg-options',
-                  'train_cfg.max_epochs=1')
-    base, tuned = weights(world.folder / 'base.pth'), weights(tools / 'epoch_1.pth')
+def test_two_processes_tune_and_sweep_as_one_does(world, swept, monkeypatch):
+    world.launch('dist_train.sh', 'mspe.py', 2, '--work-dir', 'dist', '--cfg-options', 'train_cfg.max_epochs=1')
+    base, tuned = weights(world.folder / 'base.pth'), weights(world.folder / 'dist/epoch_1.pth')
     assert all(torch.equal(base[name], tuned[name]) for name in base)
-    world.command('env', 'TOOL=eval_multiscale.py', 'bash', ROOT / 'tools/dist_test.sh', 'mspe.py', 'base.pth', 2,
-                  '--adapter', 'adapter.safetensors', '--resolutions', '16', '--methods', 'mspe', '--out-dir', 'by_two')
+    monkeypatch.setenv('TOOL', 'eval_multiscale.py')
+    world.launch('dist_test.sh', 'mspe.py', 'base.pth', 2, '--adapter', 'adapter.safetensors', '--resolutions', '16',
+                 '--methods', 'mspe', '--out-dir', 'by_two')
     (row, ) = json.loads((world.folder / 'by_two/results.json').read_text())['rows']
     (alone, ) = [row for row in swept[1]['rows'] if (row['method'], row['resolution']) == ('mspe', [16, 16])]
     assert row['metrics'] == alone['metrics']

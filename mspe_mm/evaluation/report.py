@@ -103,7 +103,7 @@ def plot_curves(results: dict, path: str | Path, metric: str) -> None:
                       rotation=90, color='0.4', fontsize=8)
     axes.set_xticks(range(len(heights)), [f'{h} × {w}' for h, w in heights])
     axes.set(xlabel='resolution of the image (height × width, px)', ylabel=f'{metric} (%)', title=results['dataset'])
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.08 * axes.dataLim.y1)
     axes.grid(axis='y', alpha=0.3)
     axes.spines[['top', 'right']].set_visible(False)
     axes.legend(frameon=False)

@@ -53,10 +53,10 @@ def choose_kernel(resolution: tuple[int, int], grid_size: tuple[int, int], kerne
         kernel_sizes: Native patch sizes ``k_i`` in pixels; kernel i is native to ``r_i = k_i N``.
 
     Returns:
-        The index i; the first of several at the same distance.
+        The index i; of two at the same distance that of the larger kernel, which keeps more of the pretrained one.
     """
     distances = [math.dist(resolution, (k * grid_size[0], k * grid_size[1])) for k in kernel_sizes]
-    return distances.index(min(distances))
+    return max(i for i, distance in enumerate(distances) if distance == min(distances))
 
 
 def sampling_range(kernel_sizes: Sequence[int], index: int, sampling: str = 'double') -> tuple[int, int]:
@@ -80,9 +80,9 @@ def sampling_range(kernel_sizes: Sequence[int], index: int, sampling: str = 'dou
         return low, high
     if sampling == 'partition':
         if index > 0:
-            low = (kernel_sizes[index - 1] + k) // 2 + 1
+            low = math.ceil((kernel_sizes[index - 1] + k) / 2)
         if index < len(kernel_sizes) - 1:
-            high = (k + kernel_sizes[index + 1]) // 2
+            high = math.ceil((k + kernel_sizes[index + 1]) / 2) - 1
         return low, high
     raise ValueError(f'unknown sampling {sampling!r}: choose one of {", ".join(SAMPLINGS)}')
 

@@ -105,9 +105,11 @@ def run(main: Callable[[], None]) -> None:
         sentence = str(error).strip().rpartition(f'{InputError.__name__}: ')[2]
         sys.exit(f'error: {sentence}')
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise
-        sys.exit(f'error: {error.strerror} while writing {error.filename or "results"}: free some room and run again with '
-                 '--resume; what was saved before is intact')
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            sys.exit(f'error: {error.strerror} while writing {error.filename or "results"}: free some room and run again; '
+                     'what was saved before is intact')
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            sys.exit(f'error: {error.strerror}: {error.filename}')
+        raise
     except KeyboardInterrupt:
-        sys.exit('interrupted; --resume continues')
+        sys.exit('interrupted')

@@ -79,8 +79,8 @@ def test_every_kernel_is_chosen_at_its_native_resolution(index):
     assert choose_kernel(native, (32, 48), PAPER) == index
 
 
-def test_of_two_kernels_equally_near_the_smaller_is_chosen():
-    assert choose_kernel((6 * 14, 6 * 14), (14, 14), PAPER) == 0
+def test_of_two_kernels_equally_near_the_larger_is_chosen():
+    assert choose_kernel((6 * 14, 6 * 14), (14, 14), PAPER) == 1
 
 
 # -- Sampling ----------------------------------------------------------------------------------------------------------
@@ -91,7 +91,7 @@ def test_double_gives_the_papers_ranges():
 
 
 def test_partition_gives_the_papers_kernels_these_shares():
-    assert [sampling_range(PAPER, i, 'partition') for i in range(4)] == [(2, 6), (7, 10), (11, 14), (15, 32)]
+    assert [sampling_range(PAPER, i, 'partition') for i in range(4)] == [(2, 5), (6, 9), (10, 13), (14, 32)]
 
 
 @given(kernel_sets)

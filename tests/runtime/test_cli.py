@@ -43,7 +43,12 @@ def test_a_full_disk_is_one_sentence_with_the_file(code):
         cli.run(fail(OSError(code, 'No space', 'epoch_2.pth')))
 
 
-@pytest.mark.parametrize('error', [ValueError('a bug'), OSError(errno.EPERM, 'a bug')])
+def test_a_place_that_must_not_be_written_is_named():
+    with pytest.raises(SystemExit, match=r'error: Permission denied: out/results\.json'):
+        cli.run(fail(PermissionError(errno.EACCES, 'Permission denied', 'out/results.json')))
+
+
+@pytest.mark.parametrize('error', [ValueError('a bug'), OSError(errno.EBADF, 'a bug')])
 def test_other_errors_keep_their_traceback(error):
     with pytest.raises(type(error), match='a bug'):
         cli.run(fail(error))

@@ -1,0 +1,23 @@
+"""MSPE in MMDetection. Importing this module registers its models: ``custom_imports`` of a config does so."""
+try:
+    import mmcv.ops  # noqa: F401
+    import mmdet  # noqa: F401
+    import mmengine  # noqa: F401
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        f'mspe_mm.det needs MMDetection and mmcv with its compiled ops, and {error.name!r} is missing: install '
+        'mspe_mm[onedl] (maintained) or mspe_mm[upstream] (the 2024 releases)') from error
+
+from ..runtime import hooks  # noqa: F401
+from .checks import DatasetCheckHook
+from .data_preprocessor import MSPEDetDataPreprocessor
+from .detectors import MSPEFCOS, MSPECascadeRCNN, MSPEFasterRCNN, MSPEMaskRCNN, MSPERetinaNet, MultiResolutionDetectorMixin
+from .layer_decay import MSPELayerDecayOptimizerConstructor
+from .neck import MSPELN2d, MSPESimpleFPN
+from .vit import MSPEViTDet
+
+__all__ = [
+    'MSPEFCOS', 'DatasetCheckHook', 'MSPECascadeRCNN', 'MSPEDetDataPreprocessor', 'MSPEFasterRCNN', 'MSPELN2d',
+    'MSPELayerDecayOptimizerConstructor', 'MSPEMaskRCNN', 'MSPERetinaNet', 'MSPESimpleFPN', 'MSPEViTDet',
+    'MultiResolutionDetectorMixin'
+]

@@ -1,0 +1,113 @@
+"""mmdet's detectors in the reference frame."""
+from __future__ import annotations
+
+from mmdet.models.detectors import FCOS, CascadeRCNN, FasterRCNN, MaskRCNN, RetinaNet
+from mmdet.registry import MODELS
+from mmdet.structures import OptSampleList, SampleList
+from mmengine.model import BaseModule
+from torch import Tensor
+
+from ..core import MultiResolutionObjective, MultiScalePatchEmbed, freeze_all_but_kernels, tuning_mode
+from ..errors import InputError
+from .data_preprocessor import MSPEDetDataPreprocessor
+from .frame import frame_scale, in_frame
+
+
+class MultiResolutionDetectorMixin:
+    """Makes any mmdet detector one for images of any resolution, and tunes its patch embedding.
+
+    Compose it before the detector: ``class MyDetector(MultiResolutionDetectorMixin, RetinaNet)``. The backbone has to
+    have an MSPE layer ``patch_embed``. Heads, anchors, strides and necks are the host's; see
+    :mod:`mspe_mm.det.frame` for what they see. Detections are in the original image; with ``rescale=False`` they stay in
+    the frame.
+
+    Args:
+        tuning: ``dict(base_weight=..., sampling=..., aspect_jitter=...)`` of
+            :class:`~mspe_mm.core.MultiResolutionObjective`; ``dict()`` takes the defaults. With None the detector trains
+            as the host's.
+        *args, **kwargs: The host's.
+
+    Raises:
+        InputError: If the backbone has no MSPE layer, or the data preprocessor is for another base resolution.
+    """
+
+    def __init__(self, *args, tuning: dict | None = None, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        layer = getattr(self.backbone, 'patch_embed', None)
+        if not isinstance(layer, MultiScalePatchEmbed):
+            raise InputError(f'{type(self).__name__} needs a backbone with an MSPE layer, and '
+                             f"{type(self.backbone).__name__} has none: set model.backbone.type='MSPEViTDet'")
+        preprocessor = self.data_preprocessor
+        if isinstance(preprocessor, MSPEDetDataPreprocessor) and preprocessor.grid_size != layer.grid_size:
+            raise InputError(f'data_preprocessor.img_size={preprocessor.base_resolution} and backbone.img_size='
+                             f'{layer.base_resolution} must be one base resolution')
+        self.tuning = None
+        if tuning is not None:
+            self.tuning = MultiResolutionObjective(**tuning)
+            freeze_all_but_kernels(self, layer)
+
+    def train(self, mode: bool = True) -> MultiResolutionDetectorMixin:
+        super().train(mode)
+        if mode and self.tuning is not None:
+            tuning_mode(self, self.backbone.patch_embed)
+            # A head may predict in other units in eval mode than its loss is in (FCOS). The layers inside, which drop
+            # things and gather statistics, are no BaseModules and stay in eval mode.
+            for name, child in self.named_children():
+                if name not in ('data_preprocessor', 'backbone', 'neck'):
+                    for module in child.modules():
+                        module.training = isinstance(module, BaseModule)
+        return self
+
+    def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> dict:
+        """The host's losses, or with ``tuning`` those of Eq. 7, by kernel.
+
+        Args:
+            batch_inputs: (B, C, H, W) images at the base resolution.
+            batch_data_samples: Their annotations, in the reference frame.
+
+        Raises:
+            InputError: If the images are not at the base resolution.
+        """
+        layer, size = self.backbone.patch_embed, tuple(batch_inputs.shape[-2:])
+        if frame_scale(layer, size) != (1., 1.):
+            raise InputError(
+                f'a training batch is {size[0]} x {size[1]} px, and training is at the base resolution of '
+                f'{layer.base_resolution[0]} x {layer.base_resolution[1]}: resize, crop and pad to it in the train_pipeline')
+        if self.tuning is None:
+            return super().loss(batch_inputs, batch_data_samples)
+        host_loss = super().loss
+        return self.tuning(layer, batch_inputs, lambda images: host_loss(images, batch_data_samples))
+
+    def predict(self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True) -> SampleList:
+        """The host's, with heads in the reference frame."""
+        with in_frame(self.backbone.patch_embed, tuple(batch_inputs.shape[-2:]), batch_data_samples):
+            return super().predict(batch_inputs, batch_data_samples, rescale=rescale)
+
+    def _forward(self, batch_inputs: Tensor, batch_data_samples: OptSampleList = None) -> tuple:
+        with in_frame(self.backbone.patch_embed, tuple(batch_inputs.shape[-2:]), batch_data_samples):
+            return super()._forward(batch_inputs, batch_data_samples)
+
+
+@MODELS.register_module()
+class MSPEFasterRCNN(MultiResolutionDetectorMixin, FasterRCNN):
+    """``FasterRCNN`` at any resolution."""
+
+
+@MODELS.register_module()
+class MSPEMaskRCNN(MultiResolutionDetectorMixin, MaskRCNN):
+    """``MaskRCNN`` at any resolution."""
+
+
+@MODELS.register_module()
+class MSPECascadeRCNN(MultiResolutionDetectorMixin, CascadeRCNN):
+    """``CascadeRCNN``, with or without masks, at any resolution."""
+
+
+@MODELS.register_module()
+class MSPERetinaNet(MultiResolutionDetectorMixin, RetinaNet):
+    """``RetinaNet`` at any resolution."""
+
+
+@MODELS.register_module()
+class MSPEFCOS(MultiResolutionDetectorMixin, FCOS):
+    """``FCOS`` at any resolution."""

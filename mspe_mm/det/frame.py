@@ -1,0 +1,100 @@
+"""The reference frame: the coordinates of an image at the detector's base resolution.
+
+The token grid does not change with the input, so all that follows the patch embedding sees the base resolution: features,
+anchors, proposals, RoIs, and the annotations in training. This module is the one place that knows of any other.
+
+How an image says at which resolution it is: by its patches. The layer gives a (padded) batch of H x W px patches of
+k_h x k_w px, and a patch is ``patch_size`` pixels of the reference frame; one pixel of the batch is thus
+``patch_size / k`` pixels of the frame, on each axis. At the base resolution k is the patch size and nothing changes.
+With the ``'fixed'`` policy a 512 x 512 batch has 8 px patches for a base resolution of 1024 x 1024, scale 2; with
+``'constant'`` the patch is always the base one and the frame is the batch: the stock detector.
+
+The heads get the metadata of the image in the frame: ``img_shape``, ``pad_shape``, ``batch_input_shape`` and
+``scale_factor`` (original image to frame). Dividing by that factor, as they do, puts boxes and masks into the original
+image.
+
+So that images of any size keep their aspect ratio, they are put on a canvas first (:func:`canvas_size`): a whole number of
+pixels for every token, the same on both axes.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+from mmdet.structures import DetDataSample
+
+from ..core import MultiScalePatchEmbed
+
+FRAME_KEYS = ('img_shape', 'pad_shape', 'batch_input_shape', 'scale_factor')
+
+
+def canvas_size(image_sizes: Iterable[tuple[int, int]], grid_size: tuple[int, int], at_least: int = 1) -> tuple[int, int]:
+    """The smallest canvas with square patches and the base token grid that every image fits on.
+
+    Args:
+        image_sizes: (height, width) of the images in pixels.
+        grid_size: (rows, columns) of tokens at the base resolution.
+        at_least: Smallest patch size in pixels.
+
+    Returns:
+        (height, width) in pixels, ``k * rows`` and ``k * columns``.
+    """
+    k = max(at_least, *(max(-(-h // grid_size[0]), -(-w // grid_size[1])) for h, w in image_sizes))
+    return k * grid_size[0], k * grid_size[1]
+
+
+def frame_scale(patch_embed: MultiScalePatchEmbed, batch_size: tuple[int, int]) -> tuple[float, float]:
+    """Frame pixels per batch pixel, (vertical, horizontal), for a batch of (height, width) pixels."""
+    height, width = patch_embed.kernel_size(batch_size)
+    return patch_embed.patch_size / height, patch_embed.patch_size / width
+
+
+def frame_metainfo(metainfo: dict, patch_embed: MultiScalePatchEmbed, batch_size: tuple[int, int]) -> dict:
+    """What of an image's metadata is different in the frame.
+
+    Sizes are rounded up: a box at the border of the image must not be clipped.
+
+    Args:
+        metainfo: Metadata of an image in a batch.
+        patch_embed: The detector's layer.
+        batch_size: (height, width) of the batch in pixels.
+
+    Returns:
+        Its ``img_shape``, ``pad_shape``, ``batch_input_shape`` (height, width) and ``scale_factor`` (width, height).
+    """
+    kernel, p = patch_embed.kernel_size(batch_size), patch_embed.patch_size
+    rows, columns = patch_embed.token_grid(batch_size)
+    frame = {'batch_input_shape': (rows * p, columns * p)}
+    for key in ('img_shape', 'pad_shape'):
+        if key in metainfo:
+            frame[key] = tuple(-(-length * p // k) for length, k in zip(metainfo[key][:2], kernel))
+    vertical, horizontal = frame_scale(patch_embed, batch_size)
+    x_factor, y_factor = metainfo.get('scale_factor', (1., 1.))[:2]    # a pipeline without Resize sets none
+    frame['scale_factor'] = (x_factor * horizontal, y_factor * vertical)
+    return frame
+
+
+@contextmanager
+def in_frame(patch_embed: MultiScalePatchEmbed, batch_size: tuple[int, int],
+             data_samples: Sequence[DetDataSample] | None) -> Iterator[None]:
+    """Within the context, the metadata of ``data_samples`` is that of the reference frame.
+
+    Args:
+        patch_embed: The detector's layer.
+        batch_size: (height, width) of the batch in pixels.
+        data_samples: Its samples; they get their own metadata back.
+    """
+    if data_samples is None or frame_scale(patch_embed, batch_size) == (1., 1.):
+        yield
+        return
+    before = [{key: sample.metainfo[key] for key in FRAME_KEYS if key in sample} for sample in data_samples]
+    try:
+        for sample in data_samples:
+            sample.set_metainfo(frame_metainfo(sample.metainfo, patch_embed, batch_size))
+        yield
+    finally:
+        for sample, metainfo in zip(data_samples, before):
+            for key in FRAME_KEYS:
+                if key in sample and key not in metainfo:
+                    delattr(sample, key)
+            sample.set_metainfo(metainfo)

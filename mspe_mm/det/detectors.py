@@ -11,9 +11,10 @@ from ..core import MultiResolutionObjective, MultiScalePatchEmbed, freeze_all_bu
 from ..errors import InputError
 from .data_preprocessor import MSPEDetDataPreprocessor
 from .frame import frame_scale, in_frame
+from .precision import FullPrecisionHeadsMixin
 
 
-class MultiResolutionDetectorMixin:
+class MultiResolutionDetectorMixin(FullPrecisionHeadsMixin):
     """Makes any mmdet detector one for images of any resolution, and tunes its patch embedding.
 
     Compose it before the detector: ``class MyDetector(MultiResolutionDetectorMixin, RetinaNet)``. The backbone has to

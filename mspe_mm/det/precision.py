@@ -1,0 +1,46 @@
+"""Where mixed precision has to stop in a detector."""
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def autocast_dtype(device_type: str) -> torch.dtype | None:
+    """The dtype that autocast computes in on a device, None where it is off."""
+    try:
+        return torch.get_autocast_dtype(device_type) if torch.is_autocast_enabled(device_type) else None
+    except (AttributeError, TypeError):    # PyTorch before 2.4 has a function for each device
+        if device_type == 'cpu':
+            return torch.get_autocast_cpu_dtype() if torch.is_autocast_cpu_enabled() else None
+        return torch.get_autocast_gpu_dtype() if torch.is_autocast_enabled() else None
+
+
+class FullPrecisionHeadsMixin:
+    """Runs the heads in float32 under autocast in bfloat16, and under any autocast on a CPU.
+
+    mmcv's RoIAlign has no bfloat16 kernel, and mmdet makes anchors and points in the dtype of the scores: bfloat16 tells
+    coordinates about 1000 apart to 4 px. Backbone and neck, where the time goes, stay in low precision. float16 on a GPU is
+    left to the host.
+    """
+
+    _features_dtype: torch.dtype | None = None
+
+    def forward(self, inputs: Tensor, *args, **kwargs) -> Any:
+        device_type = inputs.device.type
+        dtype = autocast_dtype(device_type)
+        if dtype is None or (dtype != torch.bfloat16 and device_type != 'cpu'):
+            return super().forward(inputs, *args, **kwargs)
+        self._features_dtype = dtype
+        try:
+            with torch.autocast(device_type, enabled=False):
+                return super().forward(inputs, *args, **kwargs)
+        finally:
+            self._features_dtype = None
+
+    def extract_feat(self, batch_inputs: Tensor) -> tuple[Tensor, ...]:
+        if self._features_dtype is None:
+            return super().extract_feat(batch_inputs)
+        with torch.autocast(batch_inputs.device.type, self._features_dtype):
+            return tuple(level.float() for level in super().extract_feat(batch_inputs))

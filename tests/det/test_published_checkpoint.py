@@ -73,10 +73,9 @@ def published_parameters():
 PUBLISHED = published_parameters()
 
 
-def build(config, **changes):
+def build(config):
     """The model of a config; drawing 111 million numbers first would only take time."""
     cfg = Config.fromfile(CONFIGS / config).model
-    cfg.merge_from_dict(changes)
     with pytest.MonkeyPatch.context() as patch:
         for name in ('trunc_normal_', 'kaiming_uniform_', 'kaiming_normal_', 'xavier_uniform_', 'normal_', 'uniform_'):
             patch.setattr(torch.nn.init, name, lambda tensor, *args, **kwargs: tensor)

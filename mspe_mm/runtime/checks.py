@@ -28,6 +28,7 @@ class CheckedLoading(BaseTransform):
         self.loading = TRANSFORMS.build(transform)
         self.num_classes, self.ignore_index = num_classes, ignore_index
         self.loads_annotations = 'Annotations' in transform['type']
+        self.loads_instances = self.loads_annotations and (transform.get('with_bbox') or transform.get('with_mask'))
 
     def transform(self, results: dict) -> dict | None:
         path = results.get('seg_map_path' if self.loads_annotations else 'img_path') or results.get('img_path')
@@ -36,7 +37,8 @@ class CheckedLoading(BaseTransform):
         try:
             loaded = self.loading(results)
         except Exception as error:
-            raise InputError(f'{path} cannot be decoded ({type(error).__name__}: {" ".join(str(error).split())})') from None
+            what = f'the annotation of {path}' if self.loads_instances else path
+            raise InputError(f'{what} cannot be decoded ({type(error).__name__}: {" ".join(str(error).split())})') from None
         if loaded is not None and self.num_classes is not None and 'gt_seg_map' in loaded:
             self._check_mask(loaded, path)
         return loaded
@@ -82,9 +84,33 @@ def _checked(step: dict, num_classes: int | None, ignore_index: int) -> dict:
 
 def empty_data_set(dataset: dict) -> InputError:
     """The error of a data set, given by its config, that has no samples."""
-    while 'dataset' in dataset:    # inside a wrapper such as RepeatDataset
-        dataset = dataset['dataset']
+    dataset = _innermost(dataset)
+    if dataset.get('ann_file'):
+        return InputError(f'{_annotation_file(dataset)} has no image with an annotation of the classes of the config: check '
+                          'metainfo.classes, filter_cfg and the category ids')
     prefix = dataset.get('data_prefix') or {}
     folder = Path(dataset.get('data_root') or '', prefix.get('img_path') or prefix.get('img') or '')
     return InputError(f'there are no images in {folder}: check data_root, data_prefix and the file name suffixes of the '
                       'data set')
+
+
+def data_set_error(dataset: dict, error: Exception) -> Exception:
+    """What to raise for a data set, given by its config, that the host could not read: ``error`` if no file is to blame."""
+    if 'need at least one array' in str(error):    # what mmengine's data set says of an empty list
+        return empty_data_set(dataset)
+    dataset = _innermost(dataset)
+    if not dataset.get('ann_file'):
+        return error
+    return InputError(
+        f'{_annotation_file(dataset)} cannot be read ({type(error).__name__}: {" ".join(str(error).split())})')
+
+
+def _innermost(dataset: dict) -> dict:
+    """The config inside wrappers such as RepeatDataset and ConcatDataset."""
+    while 'dataset' in dataset or 'datasets' in dataset:
+        dataset = dataset['dataset'] if 'dataset' in dataset else dataset['datasets'][0]
+    return dataset
+
+
+def _annotation_file(dataset: dict) -> Path:
+    return Path(dataset.get('data_root') or '', dataset['ann_file'])

@@ -13,7 +13,7 @@ from torch import nn
 from ..core.adapter import find_patch_embed, load_adapter
 from ..errors import InputError
 from .checkpoint import check_fits, read_checkpoint
-from .checks import empty_data_set
+from .checks import data_set_error, empty_data_set
 
 
 @RUNNERS.register_module()
@@ -48,12 +48,12 @@ class MSPERunner(Runner):
     def build_dataloader(dataloader: dict, *args, **kwargs) -> torch.utils.data.DataLoader:
         try:
             loader = Runner.build_dataloader(dataloader, *args, **kwargs)
+        except InputError:
+            raise
         except FileNotFoundError as error:
             raise InputError(f'{error.filename or error} does not exist: check data_root and data_prefix') from error
-        except ValueError as error:
-            if 'need at least one array' not in str(error):    # what mmengine's data set says of an empty folder
-                raise
-            raise empty_data_set(dataloader['dataset']) from error
+        except (AssertionError, KeyError, TypeError, ValueError) as error:
+            raise data_set_error(dataloader['dataset'], error) from None
         if len(loader.dataset) == 0:
             raise empty_data_set(dataloader['dataset'])
         return loader

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+_is_compiling = getattr(getattr(torch, 'compiler', None), 'is_compiling', lambda: False)    # PyTorch 2.1 has none
+
 
 class DerivedTensors:
     """What a module computes from its parameters alone, kept while they do not change.
@@ -25,7 +27,7 @@ class DerivedTensors:
     def get(self, key: Hashable, parameters: Sequence[Tensor], compute: Callable[[], Any]) -> Any:
         """``compute()``, or what it returned for the same key and the same values of ``parameters``."""
         differentiable = torch.is_grad_enabled() and any(p.requires_grad for p in parameters)
-        if differentiable or torch.compiler.is_compiling():
+        if differentiable or _is_compiling():
             return compute()
         if key not in self._kept or not _unchanged(self._kept[key][1], parameters):
             if len(self._kept) >= self.limit:

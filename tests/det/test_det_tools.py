@@ -1,0 +1,155 @@
+"""The command lines on a small COCO data set: train, tune, test."""
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from det_helpers import CLASSES
+from mmengine.config import Config
+
+ROOT = Path(__file__).parents[2]
+CONFIG = '''
+_base_ = '{root}/configs/{name}.py'
+model = dict(
+    data_preprocessor=dict(img_size=(64, 64)),
+    backbone=dict(
+        img_size=(64, 64), embed_dim=16, depth=2, num_heads=2, window_size=3, window_block_indexes=[0]),
+    neck=dict(backbone_channel=16, in_channels=[4, 8, 16, 16], out_channels=8),
+    rpn_head=dict(in_channels=8, feat_channels=8),
+    roi_head=dict(
+        bbox_roi_extractor=dict(out_channels=8),
+        bbox_head=dict(in_channels=8, fc_out_channels=16, num_classes=3),
+        mask_roi_extractor=dict(out_channels=8),
+        mask_head=dict(in_channels=8, conv_out_channels=8, num_classes=3)),
+    train_cfg=dict(rpn_proposal=dict(max_per_img=20), rcnn=dict(sampler=dict(num=16))),
+    test_cfg=dict(rpn=dict(max_per_img=20), rcnn=dict(score_thr=0.01, max_per_img=5)))
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
+    dict(type='Resize', scale=(64, 64), keep_ratio=True),
+    dict(type='PackDetInputs'),
+]
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='Resize', scale=(64, 64), keep_ratio=True),
+    dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
+    dict(type='PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')),
+]
+dataset = dict(data_root='{data}', ann_file='instances.json', metainfo=dict(classes={classes}))
+train_dataloader = dict(
+    batch_size=2, num_workers=0, persistent_workers=False, dataset=dict(pipeline=train_pipeline, **dataset))
+val_dataloader = dict(
+    batch_size=2, num_workers=0, persistent_workers=False, dataset=dict(pipeline=test_pipeline, **dataset))
+test_dataloader = val_dataloader
+val_evaluator = dict(ann_file='{data}/instances.json')
+test_evaluator = val_evaluator
+train_cfg = dict(max_epochs=2, val_interval=2)
+'''
+
+
+@pytest.fixture(scope='module')
+def world(coco, tmp_path_factory):
+    """A folder with a base model trained in it, and its patch embedding tuned; the tools run in this process."""
+    folder = tmp_path_factory.mktemp('world')
+    for name in ('vitdet_coco128', 'vitdet_mspe_coco128'):
+        (folder / f'{name}.py').write_text(CONFIG.format(root=ROOT, name=name, data=coco, classes=CLASSES))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(torch.cuda, 'is_available', lambda: False)
+        run(patch, 'train.py', 'vitdet_coco128.py')
+        run(patch, 'train.py', 'vitdet_mspe_coco128.py', '--cfg-options', 'load_from=work_dirs/vitdet_coco128/epoch_2.pth')
+    return folder
+
+
+@pytest.fixture
+def tool(world, monkeypatch):
+    monkeypatch.chdir(world)
+    return lambda *args: run(monkeypatch, *args)
+
+
+def run(patch, name, *args):
+    patch.setattr(sys, 'argv', [name, *args])
+    runpy.run_path(str(ROOT / 'tools' / name), run_name='__main__')
+
+
+def last_metrics(folder):
+    logs = sorted(folder.glob('*/*.json'))
+    return json.loads(logs[-1].read_text().splitlines()[-1])
+
+
+BASE, TUNED = 'work_dirs/vitdet_coco128/epoch_2.pth', 'work_dirs/vitdet_mspe_coco128/epoch_2.pth'
+
+
+def state(path):
+    return torch.load(path, weights_only=False)['state_dict']
+
+
+def test_only_theta_moved(world):
+    before, after = state(world / BASE), state(world / TUNED)
+    kernels = {f'backbone.patch_embed.kernels.{k}.{name}' for k in (4, 8, 12) for name in ('weight', 'bias')}
+    assert not any('kernels' in name for name in before)
+    assert after.keys() - before.keys() == kernels
+    assert all(torch.equal(after[name], before[name]) for name in before)
+    assert all(after[name].any() for name in kernels)    # corrections, zero at the start
+    assert (world / 'work_dirs/vitdet_mspe_coco128/adapter.safetensors').stat().st_size < 200_000
+
+
+def test_adapter_on_the_base_checkpoint_is_the_tuned_model(world, tool):
+    tool('test.py', 'vitdet_mspe_coco128.py', TUNED, '--work-dir', 'full')
+    tool('test.py', 'vitdet_mspe_coco128.py', BASE, '--adapter', 'work_dirs/vitdet_mspe_coco128/adapter.safetensors',
+         '--work-dir', 'adapter')
+    full, adapter = last_metrics(world / 'full'), last_metrics(world / 'adapter')
+    names = [name for name in full if 'mAP' in name]
+    assert {'coco/bbox_mAP', 'coco/bbox_mAP_50', 'coco/bbox_mAP_75', 'coco/bbox_mAP_s', 'coco/bbox_mAP_m',
+            'coco/bbox_mAP_l', 'coco/segm_mAP'} <= set(names)
+    assert {name: full[name] for name in names} == {name: adapter[name] for name in names}
+    # At the base resolution both are the base model.
+    tool('test.py', 'vitdet_coco128.py', BASE, '--work-dir', 'base')
+    assert {name: last_metrics(world / 'base')[name] for name in names} == {name: full[name] for name in names}
+
+
+def test_other_resolution_by_an_option(world, tool):
+    tool('test.py', 'vitdet_mspe_coco128.py', TUNED, '--work-dir', 'small', '--cfg-options',
+         'test_dataloader.dataset.pipeline.1.scale=(32,32)', 'test_evaluator.outfile_prefix=small/result')
+    assert 'coco/bbox_mAP' in last_metrics(world / 'small')
+    boxes = [entry['bbox'] for entry in json.loads((world / 'small/result.bbox.json').read_text())]
+    assert max(x + w for x, y, w, h in boxes) > 32    # in the original images, which are up to 90 px
+
+
+@pytest.mark.parametrize(('args', 'sentence'), [
+    (('train.py', 'vitdet_mspe_coco128.py', '--cfg-options', 'load_from=None'), 'tunes a trained model, and none is given'),
+    (('test.py', 'vitdet_mspe_coco128.py', 'absent.pth'), 'checkpoint absent.pth does not exist'),
+    (('test.py', 'vitdet_coco128.py', TUNED), r'epoch_2.pth is not of this model: .*6 unexpected'),
+    (('test.py', 'vitdet_mspe_coco128.py', BASE, '--cfg-options', 'model.backbone.type=ResNet', 'model.backbone.depth=18',
+      'model.backbone._delete_=True'), 'needs a backbone with an MSPE layer, and ResNet has none'),
+    (('test.py', 'vitdet_mspe_coco128.py', BASE, '--cfg-options', 'model.roi_head.bbox_head.num_classes=4',
+      'model.roi_head.mask_head.num_classes=4', 'strict_load=False'), 'bbox_head.num_classes=4, and .*3 classes'),
+    (('train.py', 'vitdet_mspe_coco128.py', '--cfg-options', f'load_from={BASE}',
+      'train_dataloader.dataset.pipeline.2.scale=(96,96)'), 'a training batch is 96 x 96 px'),
+])
+def test_bad_input_ends_in_one_sentence(args, sentence, tool):
+    with pytest.raises(SystemExit, match=sentence) as ended:
+        tool(*args, '--work-dir', 'refused')
+    assert str(ended.value).startswith('error: ')
+    assert '\n' not in str(ended.value)
+
+
+@pytest.mark.parametrize('name', ['vitdet_coco', 'vitdet_mspe_coco', 'vitdet_coco128', 'vitdet_mspe_coco128'])
+def test_configs_are_complete(name):
+    cfg = Config.fromfile(ROOT / f'configs/{name}.py')
+    assert cfg.custom_imports == dict(imports=['mspe_mm.det'], allow_failed_imports=False)
+    assert cfg.default_scope == 'mmdet'
+    assert cfg.model.data_preprocessor.img_size == cfg.model.backbone.img_size
+    assert cfg.test_dataloader.dataset.pipeline[1].scale == cfg.model.backbone.img_size[::-1]
+    assert dict(type='DatasetCheckHook') in cfg.custom_hooks
+    if 'mspe' in name:
+        assert cfg.model.type == 'MSPEMaskRCNN'
+        assert cfg.load_from
+        assert cfg.optim_wrapper.optimizer.type == 'SGD'
+        assert (cfg.optim_wrapper.optimizer.momentum, cfg.optim_wrapper.optimizer.weight_decay) == (0.9, 5e-4)
+        assert dict(type='AdapterHook') in cfg.custom_hooks
+    else:
+        assert cfg.model.type == 'MaskRCNN'
+        assert cfg.model.backbone.kernel_sizes == (16, )

@@ -83,9 +83,17 @@ def test_head_dimension_of_the_codes_is_a_multiple_of_8(monkeypatch):
     seen = []
     monkeypatch.setattr(torch.nn.functional, 'scaled_dot_product_attention',
                         lambda q, k, v, **kwargs: seen.append((q.shape, k.shape)) or v)
-    q, k, v, tables = inputs((3, 5), d=16)
-    _attend_with_codes(q, k, v, *relative_terms(q, *gathered(tables, (3, 5))))
-    assert seen == [((2, 3, 15, 24), (2, 3, 15, 24))]
+    q, k, v, tables = inputs((3, 4), d=16)
+    _attend_with_codes(q, k, v, *relative_terms(q, *gathered(tables, (3, 4))))
+    assert seen == [((2, 3, 12, 16 + 8), (2, 3, 12, 16 + 8))]
+
+
+def test_many_tokens_go_in_slices():
+    grid = (36, 33)
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = torch.randn(3, 1, 2, grid[0] * grid[1], 4, generator=generator, dtype=torch.float64).unbind(0)
+    relative = gathered([torch.randn(2 * n - 1, 4, generator=generator, dtype=torch.float64) for n in grid], grid)
+    torch.testing.assert_close(attend(q, k, v, relative), attend(q, k, v, relative, 'naive'), rtol=0, atol=1e-12)
 
 
 def test_unknown_attention():

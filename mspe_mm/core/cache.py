@@ -48,16 +48,20 @@ class DerivedTensors:
         return type(self), (self.limit, )
 
 
-def _snapshot(tensors: Sequence[Tensor]) -> list[tuple]:
-    """What tells later whether a tensor has changed: a copy on the CPU, elsewhere its version and address.
+def _snapshot(tensors: Sequence[Tensor]) -> list[tuple[Tensor, Tensor | tuple]]:
+    """The tensors, each with what tells later whether it has changed: a copy on the CPU, elsewhere version and address.
 
     Comparing contents also sees writes through ``.data``, which do not count as versions; on an accelerator it would
     make the host wait for the device at every forward pass.
     """
-    return [(t, t.detach().clone() if t.device.type == 'cpu' else None, t._version, t.data_ptr()) for t in tensors]
+    return [(t, t.detach().clone() if t.device.type == 'cpu' else _state(t)) for t in tensors]
 
 
-def _unchanged(snapshot: list[tuple], tensors: Sequence[Tensor]) -> bool:
+def _unchanged(snapshot: list[tuple[Tensor, Tensor | tuple]], tensors: Sequence[Tensor]) -> bool:
     return len(snapshot) == len(tensors) and all(
-        t is now and t.data_ptr() == address and (t._version == version if copy is None else torch.equal(t, copy))
-        for (t, copy, version, address), now in zip(snapshot, tensors))
+        t is then and (torch.equal(t, state) if isinstance(state, Tensor) else _state(t) == state)
+        for t, (then, state) in zip(tensors, snapshot))
+
+
+def _state(tensor: Tensor) -> tuple:
+    return tensor.data_ptr(), None if tensor.is_inference() else tensor._version    # inference tensors have no version

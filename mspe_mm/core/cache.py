@@ -59,8 +59,12 @@ def _snapshot(tensors: Sequence[Tensor]) -> list[tuple[Tensor, Tensor | tuple]]:
 
 def _unchanged(snapshot: list[tuple[Tensor, Tensor | tuple]], tensors: Sequence[Tensor]) -> bool:
     return len(snapshot) == len(tensors) and all(
-        t is then and (torch.equal(t, state) if isinstance(state, Tensor) else _state(t) == state)
+        t is then and (_equal(t, state) if isinstance(state, Tensor) else _state(t) == state)
         for t, (then, state) in zip(tensors, snapshot))
+
+
+def _equal(a: Tensor, b: Tensor) -> bool:
+    return a.dtype == b.dtype and a.device == b.device and torch.equal(a, b)    # a module moves its parameters in place
 
 
 def _state(tensor: Tensor) -> tuple:

@@ -91,6 +91,12 @@ class TestDerivedTensors:
         assert self.get().tolist() == [10, 10]
 
     @torch.no_grad()
+    def test_sees_a_change_of_dtype_in_place(self):
+        self.get()
+        self.parameter.data = self.parameter.data.double()    # as module.double() does
+        assert self.get().dtype == torch.float64
+
+    @torch.no_grad()
     def test_is_bounded_and_starts_empty_in_copies(self):
         for key in 'abc':
             self.get(key)

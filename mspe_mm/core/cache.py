@@ -22,24 +22,27 @@ class DerivedTensors:
 
     def __init__(self, limit: int = 16) -> None:
         self.limit = limit
-        self._kept: dict[Hashable, tuple[Any, list[tuple]]] = {}
+        self._kept: dict[Hashable, Any] = {}
+        self._computed_from: list[tuple] = []
 
     def get(self, key: Hashable, parameters: Sequence[Tensor], compute: Callable[[], Any]) -> Any:
         """``compute()``, or what it returned for the same key and the same values of ``parameters``."""
         differentiable = torch.is_grad_enabled() and any(p.requires_grad for p in parameters)
         if differentiable or _is_compiling():
             return compute()
-        if key not in self._kept or not _unchanged(self._kept[key][1], parameters):
-            if len(self._kept) >= self.limit:
-                self._kept.clear()
+        if not _unchanged(self._computed_from, parameters) or (key not in self._kept and len(self._kept) >= self.limit):
+            self.clear()
+        if not self._kept:
+            self._computed_from = _snapshot(parameters)
+        if key not in self._kept:
             # Ordinary tensors whatever mode the first caller is in: those of inference mode cannot be trained through.
             with torch.inference_mode(False), torch.no_grad():
-                self._kept[key] = (compute(), _snapshot(parameters))
-        return self._kept[key][0]
+                self._kept[key] = compute()
+        return self._kept[key]
 
     def clear(self) -> None:
         """Forget everything."""
-        self._kept.clear()
+        self._kept, self._computed_from = {}, []
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -48,24 +51,20 @@ class DerivedTensors:
         return type(self), (self.limit, )
 
 
-def _snapshot(tensors: Sequence[Tensor]) -> list[tuple[Tensor, Tensor | tuple]]:
-    """The tensors, each with what tells later whether it has changed: a copy on the CPU, elsewhere version and address.
+def _snapshot(tensors: Sequence[Tensor]) -> list[tuple]:
+    """The tensors, each with what tells later whether it has changed: its address and version, on the CPU a copy as well.
 
     Comparing contents also sees writes through ``.data``, which do not count as versions; on an accelerator it would
     make the host wait for the device at every forward pass.
     """
-    return [(t, t.detach().clone() if t.device.type == 'cpu' else _state(t)) for t in tensors]
+    return [(t, _state(t), t.detach().clone() if t.device.type == 'cpu' else None) for t in tensors]
 
 
-def _unchanged(snapshot: list[tuple[Tensor, Tensor | tuple]], tensors: Sequence[Tensor]) -> bool:
+def _unchanged(snapshot: list[tuple], tensors: Sequence[Tensor]) -> bool:
     return len(snapshot) == len(tensors) and all(
-        t is then and (_equal(t, state) if isinstance(state, Tensor) else _state(t) == state)
-        for t, (then, state) in zip(tensors, snapshot))
-
-
-def _equal(a: Tensor, b: Tensor) -> bool:
-    return a.dtype == b.dtype and a.device == b.device and torch.equal(a, b)    # a module moves its parameters in place
+        t is then and _state(t) == state and (copy is None or torch.equal(t, copy))
+        for t, (then, state, copy) in zip(tensors, snapshot))
 
 
 def _state(tensor: Tensor) -> tuple:
-    return tensor.data_ptr(), None if tensor.is_inference() else tensor._version    # inference tensors have no version
+    return tensor.data_ptr(), tensor.dtype, None if tensor.is_inference() else tensor._version

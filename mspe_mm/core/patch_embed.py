@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .cache import DerivedTensors
 from .resize import ANTIALIASED, check_interpolation, pi_resize
 from .resolution import KERNEL_POLICIES, choose_kernel, fit_kernel
 
@@ -89,7 +90,7 @@ class MultiScalePatchEmbed(nn.Module):
         self.kernels = nn.ModuleDict({str(k): PatchKernel(in_channels, embed_dims, k, bias) for k in own_sizes})
         self.norm = norm
         self._forced_kernel: int | None = None
-        self._forget_kernels()
+        self._cache = DerivedTensors()
         self.reset_kernels()
 
     def _check_settings(self) -> None:
@@ -148,7 +149,6 @@ class MultiScalePatchEmbed(nn.Module):
                    for name, value in initial.items())
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args, **kwargs) -> None:
-        self._forget_kernels()
         weight = state_dict.get(f'{prefix}{self.proj_name}.weight')
         stock = not any(key.startswith(f'{prefix}kernels.') for key in state_dict)
         if stock and weight is not None and weight.shape == self.base.weight.shape:
@@ -229,35 +229,16 @@ class MultiScalePatchEmbed(nn.Module):
         tokens = x.flatten(2).transpose(1, 2)
         return (tokens if self.norm is None else self.norm(tokens)), grid
 
-    # -- resized kernels are kept between the images of an evaluation --------------------------------------------------
-
     def _cached_kernel(self, size: tuple[int, int], index: int) -> tuple[Tensor, Tensor | None]:
-        parameters = [*self.base.parameters(), *self.kernels.parameters()]
-        differentiable = torch.is_grad_enabled() and any(p.requires_grad for p in parameters)
-        if self.training or differentiable or size == self.base.kernel_size:
+        """``sized_kernel``, kept between the images of an evaluation."""
+        if self.training or size == self.base.kernel_size:
             return self.sized_kernel(size, index)
-        if len(self._cache) >= 16 or not _unchanged(self._cached_of, parameters):
-            self._forget_kernels()    # 16: images of ever new sizes must not fill the memory
-        if not self._cache:
-            self._cached_of = _snapshot(parameters)
-        if (size, index) not in self._cache:
-            with torch.inference_mode(False), torch.no_grad():
-                self._cache[size, index] = self.sized_kernel(size, index)
-        return self._cache[size, index]
-
-    def _forget_kernels(self) -> None:
-        self._cache, self._cached_of = {}, []
+        parameters = [*self.base.parameters(), *self.kernels.parameters()]
+        return self._cache.get((size, index), parameters, lambda: self.sized_kernel(size, index))
 
     def train(self, mode: bool = True) -> MultiScalePatchEmbed:
-        self._forget_kernels()
+        self._cache.clear()
         return super().train(mode)
-
-    def _apply(self, *args, **kwargs) -> MultiScalePatchEmbed:
-        self._forget_kernels()
-        return super()._apply(*args, **kwargs)
-
-    def __getstate__(self) -> dict:
-        return {**self.__dict__, '_cache': {}, '_cached_of': []}
 
     def extra_repr(self) -> str:
         return (f'grid_size={self.grid_size}, kernel_sizes={self.kernel_sizes}, kernel_policy={self.kernel_policy!r}, '
@@ -277,22 +258,3 @@ def _pad_to_patches(x: Tensor, patch: tuple[int, int], padding: str | None) -> T
         return x
     top, left = (bottom // 2, right // 2) if padding == 'same' else (0, 0)
     return F.pad(x, (left, right - left, top, bottom - top))
-
-
-def _snapshot(tensors: list[Tensor]) -> list[tuple]:
-    """The tensors, each with what tells later whether it has changed: its address and version, on the CPU a copy as well.
-
-    Comparing contents also sees writes through ``.data``, which do not count as versions; on an accelerator it would
-    make the host wait for the device at every forward pass.
-    """
-    return [(t, _state(t), t.detach().clone() if t.device.type == 'cpu' else None) for t in tensors]
-
-
-def _unchanged(snapshot: list[tuple], tensors: list[Tensor]) -> bool:
-    return len(snapshot) == len(tensors) and all(
-        t is then and _state(t) == state and (copy is None or torch.equal(t, copy))
-        for t, (then, state, copy) in zip(tensors, snapshot))
-
-
-def _state(tensor: Tensor) -> tuple:
-    return tensor.data_ptr(), tensor.dtype, None if tensor.is_inference() else tensor._version

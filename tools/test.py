@@ -1,4 +1,6 @@
 """Evaluate a checkpoint at the config's own resolution: python tools/test.py CONFIG CHECKPOINT [--adapter FILE]"""
+from pathlib import Path
+
 from mspe_mm.errors import InputError
 from mspe_mm.runtime import cli
 
@@ -29,7 +31,11 @@ def main():
         cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
         cfg.model = dict(**cfg.tta_model, module=cfg.model)
     if args.out:
-        cfg.test_evaluator.update(output_dir=args.out, keep_results=True)
+        if cfg.test_evaluator.type == 'CocoMetric':
+            Path(args.out).mkdir(parents=True, exist_ok=True)
+            cfg.test_evaluator.outfile_prefix = str(Path(args.out) / 'results')
+        else:
+            cfg.test_evaluator.update(output_dir=args.out, keep_results=True)
     cli.build_runner(cfg).test()
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from det_helpers import CLASSES
+from mmdet.visualization import DetLocalVisualizer
 from mmengine.config import Config
 
 ROOT = Path(__file__).parents[2]
@@ -70,6 +71,7 @@ def tool(world, monkeypatch):
 
 
 def run(patch, name, *args):
+    DetLocalVisualizer._instance_dict.clear()    # one for each process, and this one runs many tools
     patch.setattr(sys, 'argv', [name, *args])
     runpy.run_path(str(ROOT / 'tools' / name), run_name='__main__')
 
@@ -111,11 +113,12 @@ def test_adapter_on_the_base_checkpoint_is_the_tuned_model(world, tool):
 
 
 def test_other_resolution_by_an_option(world, tool):
-    tool('test.py', 'vitdet_mspe_coco128.py', TUNED, '--work-dir', 'small', '--cfg-options',
-         'test_dataloader.dataset.pipeline.1.scale=(32,32)', 'test_evaluator.outfile_prefix=small/result')
+    tool('test.py', 'vitdet_mspe_coco128.py', TUNED, '--work-dir', 'small', '--out', 'predictions', '--show-dir', 'painted',
+         '--cfg-options', 'test_dataloader.dataset.pipeline.1.scale=(32,32)', 'default_hooks.visualization.interval=1')
     assert 'coco/bbox_mAP' in last_metrics(world / 'small')
-    boxes = [entry['bbox'] for entry in json.loads((world / 'small/result.bbox.json').read_text())]
+    boxes = [entry['bbox'] for entry in json.loads((world / 'predictions/results.bbox.json').read_text())]
     assert max(x + w for x, y, w, h in boxes) > 32    # in the original images, which are up to 90 px
+    assert len(list((world / 'painted').rglob('*.png'))) == 5
 
 
 @pytest.mark.parametrize(('args', 'sentence'), [

@@ -191,6 +191,17 @@ def test_tables_are_gathered_once_per_grid_in_evaluation():
     assert (changed - expected).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize('grad', [False, True])
+def test_compiles_without_graph_breaks(grad):
+    model = backbone(window_block_indexes=(0, ), depth=2)
+    compiled = torch.compile(model, backend='eager', fullgraph=True)
+    with torch.set_grad_enabled(grad):
+        for size in (64, 32):
+            images = torch.randn(1, 3, size, size)
+            torch.testing.assert_close(compiled(images)[0], model(images)[0])
+    torch._dynamo.reset()
+
+
 class TestPretrained:
 
     def mae(self, tmp_path, **wrap):

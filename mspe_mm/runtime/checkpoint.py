@@ -26,9 +26,16 @@ def read_checkpoint(filename: str, map_location: str | Callable = 'cpu') -> dict
     except (EOFError, OSError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f'checkpoint {filename} cannot be read, it is truncated or no checkpoint: {reason}') from error
-    weights = checkpoint.get('state_dict', checkpoint) if isinstance(checkpoint, dict) else None
+    weights = weights_of(checkpoint) if isinstance(checkpoint, dict) else None
     if not weights or not all(isinstance(value, Tensor) for value in weights.values()):
         raise InputError(f'checkpoint {filename} holds no weights: it has neither a state_dict nor tensors')
+    return checkpoint
+
+
+def weights_of(checkpoint: dict) -> dict[str, Tensor]:
+    """The state dict of a checkpoint: mmengine's ``'state_dict'``, MAE's ``'model'``, or the checkpoint itself."""
+    for key in ('state_dict', 'model'):
+        checkpoint = checkpoint.get(key, checkpoint)
     return checkpoint
 
 

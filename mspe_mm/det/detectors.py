@@ -39,9 +39,11 @@ class MultiResolutionDetectorMixin(FullPrecisionHeadsMixin):
             raise InputError(f'{type(self).__name__} needs a backbone with an MSPE layer, and '
                              f"{type(self.backbone).__name__} has none: set model.backbone.type='MSPEViTDet'")
         preprocessor = self.data_preprocessor
-        if isinstance(preprocessor, MSPEDetDataPreprocessor) and preprocessor.grid_size != layer.grid_size:
-            raise InputError(f'data_preprocessor.img_size={preprocessor.base_resolution} and backbone.img_size='
-                             f'{layer.base_resolution} must be one base resolution')
+        if isinstance(preprocessor, MSPEDetDataPreprocessor) and (
+                preprocessor.base_resolution, preprocessor.patch_size) != (layer.base_resolution, layer.patch_size):
+            raise InputError(
+                f'data_preprocessor has img_size={preprocessor.base_resolution}, patch_size={preprocessor.patch_size} and '
+                f'backbone has img_size={layer.base_resolution}, patch_size={layer.patch_size}: they must be the same')
         self.tuning = None
         if tuning is not None:
             self.tuning = MultiResolutionObjective(**tuning)

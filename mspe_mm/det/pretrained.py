@@ -2,10 +2,10 @@
 from __future__ import annotations
 
 from mmengine.logging import print_log
-from mmengine.runner import CheckpointLoader
-from torch import Tensor, nn
+from torch import nn
 
 from ..errors import InputError
+from ..runtime.checkpoint import read_checkpoint, weights_of
 
 
 def load_pretrained(backbone: nn.Module, filename: str, prefix: str | None = None) -> None:
@@ -18,16 +18,13 @@ def load_pretrained(backbone: nn.Module, filename: str, prefix: str | None = Non
         prefix: Only weights whose names begin with ``prefix.``, without it.
 
     Raises:
-        InputError: If nothing in the file is of this backbone, or a tensor has another shape.
+        InputError: If the file cannot be read, nothing in it is of this backbone, or a tensor has another shape.
     """
-    checkpoint = CheckpointLoader.load_checkpoint(str(filename), map_location='cpu', logger='silent')
-    for key in ('state_dict', 'model'):
-        checkpoint = checkpoint.get(key, checkpoint)
-    if prefix:
-        start = prefix.rstrip('.') + '.'
-        checkpoint = {name[len(start):]: value for name, value in checkpoint.items() if name.startswith(start)}
+    found = weights_of(read_checkpoint(filename))
+    start = f'{prefix.rstrip(".")}.' if prefix else ''
+    found = {name[len(start):]: value for name, value in found.items() if name.startswith(start)}
     own = {name: tuple(value.shape) for name, value in backbone.state_dict().items()}
-    weights = {name: value for name, value in checkpoint.items() if name in own and isinstance(value, Tensor)}
+    weights = {name: value for name, value in found.items() if name in own}
     if not weights:
         raise InputError(f'{filename} has no weights of {type(backbone).__name__}{f" under {prefix!r}" if prefix else ""}: '
                          'give a checkpoint of a plain Vision Transformer (MAE, ViTDet), or its prefix')

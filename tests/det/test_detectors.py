@@ -245,8 +245,11 @@ def test_backbone_without_the_layer():
 
 
 def test_preprocessor_of_another_base_resolution():
-    with pytest.raises(InputError, match=r'data_preprocessor.img_size=\(64, 64\) and backbone.img_size=\(128, 128\)'):
+    with pytest.raises(InputError, match=r'data_preprocessor has img_size=\(64, 64\), patch_size=16 and backbone has '
+                                         r'img_size=\(128, 128\), patch_size=16: they must be the same'):
         MODELS.build(mask_rcnn(img_size=64, backbone=dict(img_size=128)))
+    with pytest.raises(InputError, match='patch_size=8'):
+        MODELS.build(mask_rcnn(img_size=64, backbone=dict(patch_size=8, kernel_sizes=(8, ))))
 
 
 def test_nothing_to_tune():

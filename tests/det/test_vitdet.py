@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from det_helpers import PlainPatchEmbed
+from det_helpers import PlainPatchEmbed, mask_rcnn, tiny_backbone
 from mmdet.registry import MODELS
 
 from mspe_mm import InputError
@@ -237,6 +237,20 @@ class TestPretrained:
         model.init_weights()
         for name, value in model.state_dict().items():
             assert torch.equal(value, state[name])
+
+    def test_inside_a_detector(self, tmp_path):
+        path = tmp_path / 'tiny.pth'
+        state = MODELS.build(tiny_backbone()).state_dict()
+        torch.save({'model': {name: value for name, value in state.items() if 'rel_pos' not in name}}, path)
+        model = MODELS.build(mask_rcnn(backbone=dict(init_cfg=dict(type='Pretrained', checkpoint=str(path)))))
+        model.init_weights()
+        for name, value in model.backbone.state_dict().items():
+            assert torch.equal(value, state[name])
+
+    def test_missing_file(self):
+        model = backbone(init_cfg=dict(type='Pretrained', checkpoint='mae_pretrain_vit_base.pth'))
+        with pytest.raises(InputError, match=r'checkpoint mae_pretrain_vit_base.pth does not exist'):
+            model.init_weights()
 
     def test_other_model(self, tmp_path):
         path = tmp_path / 'resnet.pth'

@@ -18,7 +18,7 @@ setup(
     packages=find_packages(include=['mspe_mm', 'mspe_mm.*']),
     python_requires='>=3.9',
     # Neither OpenMMLab family is named here, so that users of either can install; the extras name them.
-    install_requires=['torch>=2.0', 'numpy', 'safetensors', 'matplotlib', 'tqdm'],
+    install_requires=['torch>=2.1', 'numpy', 'safetensors', 'matplotlib', 'prettytable', 'tqdm'],
     extras_require={
         'onedl': ['onedl-mmengine>=0.10.12', 'onedl-mmcv>=2.3.6', 'onedl-mmsegmentation>=1.4.2',
                   'onedl-mmdetection>=3.5.1'],

@@ -25,10 +25,10 @@ def main():
     if args.adapter and not tuning:
         raise InputError(f'config {args.config} has no MSPE model to tune, so it cannot take --adapter')
     if args.amp:
-        if not is_cuda_available():
-            raise InputError('--amp needs a GPU: mmengine trains in mixed precision on accelerators only')
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+    if cfg.optim_wrapper.get('type') == 'AmpOptimWrapper' and not is_cuda_available():
+        raise InputError('mixed precision (--amp, AmpOptimWrapper) needs a GPU: mmengine has it on accelerators only')
     if args.resume:
         # With load_from set, the host would resume from the base checkpoint.
         checkpoint = find_latest_checkpoint(cfg.work_dir) if args.resume == 'auto' else args.resume

@@ -32,7 +32,7 @@ def find_patch_embed(model: nn.Module) -> MultiScalePatchEmbed:
     layers = [module for module in model.modules() if isinstance(module, MultiScalePatchEmbed)]
     if len(layers) != 1:
         raise InputError(f'{type(model).__name__} has {len(layers) or "no"} MSPE patch embedding'
-                         f'{"s, one is needed" if layers else ": use a config with an MSPE backbone (setr_mspe_*.py)"}')
+                         f'{"s, one is needed" if layers else ": use a config with an MSPE backbone (*_mspe_*.py)"}')
     return layers[0]
 
 

@@ -128,4 +128,4 @@ def test_an_adapter_of_another_model(world, tmp_path):
 
 def test_amp_without_an_accelerator(world, monkeypatch):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
-    assert '--amp needs a GPU' in world.fails('train.py', 'mspe.py', '--amp')
+    assert 'mixed precision (--amp, AmpOptimWrapper) needs a GPU' in world.fails('train.py', 'mspe.py', '--amp')

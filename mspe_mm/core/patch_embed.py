@@ -253,7 +253,7 @@ def _pad_to_patches(x: Tensor, patch: tuple[int, int], padding: str | None) -> T
             raise ValueError(f'an image of {x.shape[-2]} x {x.shape[-1]} px has no room for a patch of {patch[0]} x '
                              f"{patch[1]} px: set padding='corner'")
         return x
-    bottom, right = (-length % k for length, k in zip(x.shape[-2:], patch))
+    bottom, right = -x.shape[-2] % patch[0], -x.shape[-1] % patch[1]
     if bottom == right == 0:
         return x
     top, left = (bottom // 2, right // 2) if padding == 'same' else (0, 0)

@@ -114,7 +114,7 @@ def pi_resize(weight: Tensor, size: tuple[int, int], interpolation: str = 'bilin
     Raises:
         ValueError: For a size below 1 or an unknown interpolation.
     """
-    height, width = (int(length) for length in size)
+    height, width = int(size[0]), int(size[1])
     h, w = weight.shape[-2:]
     if (height, width) == (h, w):
         return weight

@@ -36,7 +36,7 @@ def fit_kernel(image_size: tuple[int, int], grid_size: tuple[int, int], patch_si
         raise ValueError(f'cannot embed an image of {image_size[0]} x {image_size[1]} px')
     if policy == 'constant':
         return patch_size, patch_size
-    height, width = (max(1, length // tokens) for length, tokens in zip(image_size, grid_size))
+    height, width = max(1, image_size[0] // grid_size[0]), max(1, image_size[1] // grid_size[1])
     if policy == 'fixed':
         return height, width
     if policy == 'isotropic':
@@ -55,8 +55,13 @@ def choose_kernel(resolution: tuple[int, int], grid_size: tuple[int, int], kerne
     Returns:
         The index i; of two at the same distance that of the larger kernel, which keeps more of the pretrained one.
     """
-    distances = [math.dist(resolution, (k * grid_size[0], k * grid_size[1])) for k in kernel_sizes]
-    return max(i for i, distance in enumerate(distances) if distance == min(distances))
+    # Squares of whole numbers, so that equal distances are equal.
+    distances = [(k * grid_size[0] - resolution[0])**2 + (k * grid_size[1] - resolution[1])**2 for k in kernel_sizes]
+    nearest = 0
+    for index, distance in enumerate(distances):
+        if distance <= distances[nearest]:
+            nearest = index
+    return nearest
 
 
 def sampling_range(kernel_sizes: Sequence[int], index: int, sampling: str = 'double') -> tuple[int, int]:

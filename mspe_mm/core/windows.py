@@ -17,6 +17,6 @@ def to_windows(x: Tensor, size: int) -> Tensor:
 def from_windows(windows: Tensor, grid: tuple[int, int]) -> Tensor:
     """Put windows (B * windows, size, size, D) together to (B, *grid, D), without what filled them up."""
     size = windows.shape[1]
-    rows, columns = (-(-length // size) for length in grid)
+    rows, columns = -(-grid[0] // size), -(-grid[1] // size)
     x = windows.unflatten(0, (-1, rows, columns)).transpose(2, 3).flatten(3, 4).flatten(1, 2)
     return x[:, :grid[0], :grid[1]]

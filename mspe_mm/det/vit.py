@@ -57,8 +57,9 @@ class Attention(nn.Module):
 
     def relative(self, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """The tables gathered for a grid of tokens: (H, H, d) and (W, W, d)."""
-        tables = [self.rel_pos_h, self.rel_pos_w]
-        return self._tables.get(grid, tables, lambda: tuple(map(relative_positions, tables, grid)))
+        rows, columns = self.rel_pos_h, self.rel_pos_w
+        return self._tables.get(grid, [rows, columns],
+                                lambda: (relative_positions(rows, grid[0]), relative_positions(columns, grid[1])))
 
     def train(self, mode: bool = True) -> Attention:
         self._tables.clear()

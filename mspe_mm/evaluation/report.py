@@ -83,7 +83,7 @@ def write_report(results: dict, out_dir: str | Path, metric: str, metrics: tuple
 def plot_curves(results: dict, path: str | Path, metric: str) -> None:
     """Metric against resolution, one line a method, with its 95% interval where there is one."""
     matplotlib.use('agg')
-    figure, axes = plt.subplots(figsize=(6.4, 4.2), layout='constrained')
+    figure, axes = plt.subplots(figsize=(6.4, 4.4), layout='constrained')
     rows = results['rows']
     heights = sorted({tuple(row['resolution']) for row in rows})
     for method in dict.fromkeys(row['method'] for row in rows):
@@ -102,11 +102,11 @@ def plot_curves(results: dict, path: str | Path, metric: str) -> None:
         axes.annotate('base', (heights.index(base), 0.01), xycoords=('data', 'axes fraction'), ha='right', va='bottom',
                       rotation=90, color='0.4', fontsize=8)
     axes.set_xticks(range(len(heights)), [f'{h} × {w}' for h, w in heights])
-    axes.set(xlabel='resolution of the image (height × width, px)', ylabel=f'{metric} (%)', title=results['dataset'])
+    axes.set(xlabel='resolution of the image (height × width, px)', ylabel=f'{metric} (%), {results["dataset"]}')
     axes.set_ylim(0, 1.08 * axes.dataLim.y1)
     axes.grid(axis='y', alpha=0.3)
     axes.spines[['top', 'right']].set_visible(False)
-    axes.legend(frameon=False)
+    figure.legend(loc='outside upper center', ncols=4, frameon=False)    # never on a curve
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=150, format='png')
     plt.close(figure)

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from det_helpers import PlainPatchEmbed, mask_rcnn, tiny_backbone
 from mmdet.registry import MODELS
+from mmengine.utils import digit_version
 
 from mspe_mm import InputError
 from mspe_mm.core import pi_resize
@@ -191,6 +192,8 @@ def test_tables_are_gathered_once_per_grid_in_evaluation():
     assert (changed - expected).abs().max() > 1e-3
 
 
+@pytest.mark.skipif(digit_version(torch.__version__) < digit_version('2.2'),
+                    reason='torch.compile of PyTorch 2.1 cannot trace functools.lru_cache')
 @pytest.mark.parametrize('grad', [False, True])
 def test_compiles_without_graph_breaks(grad):
     model = backbone(window_block_indexes=(0, ), depth=2)

@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 from mmengine.dist import is_main_process
-from mmengine.model import is_model_wrapper
 
 from mspe_mm.evaluation import segmentation
 from mspe_mm.evaluation.methods import METHODS
@@ -45,8 +44,7 @@ def main():
     cfg.load_from, cfg.resume, cfg.log_level = args.checkpoint, False, 'ERROR'
     cfg.setdefault('strict_load', True)
     runner = cli.build_runner(cfg)
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    layer = cli.require_mspe(model, args.config)
+    layer = cli.require_mspe(runner.model, args.config)
     runner.load_or_resume()
     if 'mspe' in args.methods and not layer.is_tuned():
         print('warning: no kernel has been tuned, so mspe is untrained here: give --adapter or a tuned checkpoint',

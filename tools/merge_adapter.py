@@ -7,7 +7,7 @@ import torch
 from mspe_mm.core.adapter import load_adapter, replacing
 from mspe_mm.errors import InputError
 from mspe_mm.runtime import cli
-from mspe_mm.runtime.checkpoint import check_fits, read_checkpoint
+from mspe_mm.runtime.checkpoint import check_fits, read_checkpoint, weights_of
 
 
 def parse_args():
@@ -24,7 +24,7 @@ def main():
     model = cli.build_model(cfg)
     layer = cli.require_mspe(model, args.config)
     checkpoint = read_checkpoint(args.checkpoint)
-    state_dict = checkpoint.get('state_dict', checkpoint)
+    state_dict = weights_of(checkpoint)
     check_fits(model, state_dict, args.checkpoint)
     model.load_state_dict(state_dict, strict=False)    # strict but for BatchNorm's counters: check_fits has looked
     load_adapter(layer, args.adapter)

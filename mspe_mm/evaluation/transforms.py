@@ -8,6 +8,7 @@ from mmcv.transforms import BaseTransform
 from mmengine.registry import TRANSFORMS
 
 from ..core import resize_image
+from ..core.resize import ANTIALIASED
 
 
 def imresize(image: np.ndarray, size: tuple[int, int], interpolation: str = 'bilinear',
@@ -19,7 +20,7 @@ def imresize(image: np.ndarray, size: tuple[int, int], interpolation: str = 'bil
     if image.dtype != np.uint8:
         tensor = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
         return resize_image(tensor, size, interpolation, antialias)[0].permute(1, 2, 0).numpy()
-    backend = 'pillow' if antialias and interpolation in ('bilinear', 'bicubic') else 'cv2'
+    backend = 'pillow' if antialias and interpolation in ANTIALIASED else 'cv2'
     return mmcv.imresize(image, size[::-1], interpolation=interpolation, backend=backend)
 
 

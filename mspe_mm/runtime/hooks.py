@@ -5,7 +5,6 @@ import os.path as osp
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
@@ -44,5 +43,4 @@ class AdapterHook(Hook):
 
     def _save(self, runner: Runner) -> None:
         if is_main_process():
-            model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-            save_adapter(find_patch_embed(model), osp.join(runner.work_dir, self.filename))
+            save_adapter(find_patch_embed(runner.model), osp.join(runner.work_dir, self.filename))

@@ -12,7 +12,7 @@ from torch import nn
 
 from ..core.adapter import find_patch_embed, load_adapter
 from ..errors import InputError
-from .checkpoint import check_fits, read_checkpoint
+from .checkpoint import check_fits, read_checkpoint, weights_of
 from .checks import data_set_error, empty_data_set
 
 
@@ -77,7 +77,7 @@ class MSPERunner(Runner):
         """
         checkpoint = read_checkpoint(filename, map_location)
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
-        state_dict = checkpoint.get('state_dict', checkpoint)
+        state_dict = weights_of(checkpoint)
         for pattern, replacement in revise_keys:
             state_dict = {re.sub(pattern, replacement, key): value for key, value in state_dict.items()}
         if strict or self.cfg.get('strict_load', False):

@@ -1,9 +1,9 @@
 # A small ViTDet Mask R-CNN, trained from scratch on 128 images of COCO until it knows them by heart: a base model for
 # vitdet_mspe_coco128.py that needs no pretrained weights.
 _base_ = [
-    './_base_/models/vitdet_mask-rcnn_vit-ti.py', './_base_/datasets/coco128_320.py', './_base_/default_runtime_det.py'
+    './_base_/models/vitdet_mask-rcnn_vit-ti.py', './_base_/datasets/coco128_256.py', './_base_/default_runtime_det.py'
 ]
-max_epochs = 200
+max_epochs = 120
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=5e-4, weight_decay=0.05),
@@ -13,9 +13,9 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=100),
     dict(type='CosineAnnealingLR', eta_min=0, by_epoch=True, begin=0, end=max_epochs, convert_to_iter_based=True),
 ]
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=50)
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=40)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
-default_hooks = dict(logger=dict(interval=8), checkpoint=dict(interval=10))
+default_hooks = dict(logger=dict(interval=16), checkpoint=dict(interval=10))
 log_processor = dict(window_size=16)
 randomness = dict(seed=0)

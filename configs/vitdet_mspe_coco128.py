@@ -1,12 +1,12 @@
 # MSPE on the model of vitdet_coco128.py, tuned on the same 128 images; load_from is the checkpoint of that run.
 _base_ = [
-    './_base_/models/vitdet_mask-rcnn_vit-ti.py', './_base_/datasets/coco128_320.py', './_base_/default_runtime_det.py'
+    './_base_/models/vitdet_mask-rcnn_vit-ti.py', './_base_/datasets/coco128_256.py', './_base_/default_runtime_det.py'
 ]
 model = dict(
     type='MSPEMaskRCNN',
     tuning=dict(),
     backbone=dict(kernel_sizes=(4, 8, 12, 16), kernel_policy='fixed'))
-load_from = 'work_dirs/vitdet_coco128/epoch_200.pth'
+load_from = 'work_dirs/vitdet_coco128/epoch_120.pth'
 
 max_epochs = 20
 optim_wrapper = dict(
@@ -18,7 +18,7 @@ param_scheduler = [
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=max_epochs)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
-default_hooks = dict(logger=dict(interval=8))
+default_hooks = dict(logger=dict(interval=16))
 log_processor = dict(window_size=16)
 custom_hooks = [dict(type='DatasetCheckHook'), dict(type='AdapterHook')]
 randomness = dict(seed=0)

@@ -1,6 +1,6 @@
-# A small ViTDet Mask R-CNN at 320 x 320: width 192, eight blocks, and heads that are light enough for a CPU.
+# A small ViTDet Mask R-CNN at 256 x 256: width 192, eight blocks, and heads that are light enough for a CPU.
 _base_ = './vitdet_mask-rcnn_vit-b.py'
-img_size = (320, 320)    # (height, width)
+img_size = (256, 256)    # (height, width)
 model = dict(
     data_preprocessor=dict(img_size=img_size),
     backbone=dict(
@@ -9,7 +9,7 @@ model = dict(
         depth=8,
         num_heads=3,
         drop_path_rate=0.,
-        window_size=10,
+        window_size=8,
         window_block_indexes=[0, 2, 4, 6]),
     neck=dict(backbone_channel=192, in_channels=[48, 96, 192, 192], out_channels=128),
     rpn_head=dict(
@@ -32,5 +32,5 @@ model = dict(
         mask_head=dict(num_convs=2, in_channels=128, conv_out_channels=128)),
     train_cfg=dict(
         rpn_proposal=dict(nms_pre=500, max_per_img=250),
-        rcnn=dict(sampler=dict(num=128))),
+        rcnn=dict(sampler=dict(num=64))),
     test_cfg=dict(rpn=dict(nms_pre=500, max_per_img=250)))

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from mmengine.dist import is_main_process
 
-from mspe_mm.evaluation import segmentation
 from mspe_mm.evaluation.methods import METHODS
 from mspe_mm.evaluation.report import write_report
 from mspe_mm.evaluation.sweep import sweep
+from mspe_mm.evaluation.tasks import task_of
 from mspe_mm.runtime import cli
 
 
@@ -41,6 +41,8 @@ def main():
     args = parse_args()
     args.work_dir = args.work_dir or str(Path(args.out_dir) / 'log')
     cfg = cli.load_config(args)
+    task = task_of(cfg)
+    task.evaluator_config(cfg.test_evaluator, args.bootstrap)    # refuses before anything is loaded
     cfg.load_from, cfg.resume, cfg.log_level = args.checkpoint, False, 'ERROR'
     cfg.setdefault('strict_load', True)
     runner = cli.build_runner(cfg)
@@ -59,7 +61,7 @@ def main():
                   bootstrap=args.bootstrap)
     results = sweep(runner, args.methods, [tuple(r) for r in resolutions], args.out_dir, header, args.bootstrap, args.resume)
     if is_main_process():
-        print(write_report(results, args.out_dir, segmentation.PRIMARY_METRIC, segmentation.TABLE_METRICS))
+        print(write_report(results, args.out_dir, task.HEADLINE_METRICS, task.TABLE_METRICS))
         print(f'written to {args.out_dir}: results.json, table.md, curve.png')
 
 

@@ -3,10 +3,12 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
 import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
 from prettytable import MARKDOWN, PrettyTable
 
 from ..core.adapter import replacing
@@ -42,48 +44,69 @@ def metric_table(rows: list[dict], metric: str) -> PrettyTable:
     return table
 
 
-def full_table(rows: list[dict], metrics: tuple[str, ...]) -> PrettyTable:
+def full_table(rows: list[dict], metrics: Sequence[str]) -> PrettyTable:
     """Every row with all its figures."""
     table = PrettyTable(['method', 'resolution', 'kernel', 'tokens', *metrics, 'images / s'])
     table.align = 'r'
     table.align['method'] = 'l'
     for row in rows:
         table.add_row([row['method'], *('{} x {}'.format(*row[key]) for key in ('resolution', 'kernel_size', 'token_grid')),
-                       *(_number(row['metrics'].get(metric)) for metric in metrics), f'{row["images_per_second"]:.1f}'])
+                       *(number(row['metrics'].get(metric)) for metric in metrics), f'{row["images_per_second"]:.1f}'])
     return table
 
 
 def _cell(row: dict, metric: str) -> str:
-    cell = _number(row['metrics'].get(metric))
+    cell = number(row['metrics'].get(metric))
     interval = row.get('intervals', {}).get(metric)
     return f'{cell} [{interval[0]:.1f}, {interval[1]:.1f}]' if interval else cell
 
 
-def _number(value: float | None) -> str:
-    return '-' if value is None else f'{value:.2f}'
+def number(value: float | None) -> str:
+    """A figure for a table; a dash where there is none."""
+    return '-' if value is None or not math.isfinite(value) else f'{value:.2f}'
 
 
-def write_report(results: dict, out_dir: str | Path, metric: str, metrics: tuple[str, ...]) -> str:
-    """Write ``results.json``, ``table.md`` and ``curve.png`` to ``out_dir``; returns the table for a terminal."""
+def write_report(results: dict, out_dir: str | Path, headline: Sequence[str], metrics: Sequence[str]) -> str:
+    """Write ``results.json``, ``table.md`` and ``curve.png`` to ``out_dir``; returns the tables for a terminal.
+
+    Args:
+        results: Of :func:`~mspe_mm.evaluation.sweep.sweep`.
+        out_dir: Folder to write to.
+        headline: Metrics with a table and a panel of the figure of their own.
+        metrics: Metrics of the full table. Of both, those that were not measured are left out.
+    """
     out_dir = Path(out_dir)
     save_json(results, out_dir / 'results.json')
-    short, full = metric_table(results['rows'], metric), full_table(results['rows'], metrics)
-    text = short.get_string()
-    for table in (short, full):
+    rows = results['rows']
+    measured = {name for row in rows for name in row['metrics']}
+    headline, metrics = ([name for name in names if name in measured] for names in (headline, metrics))
+    tables = [*(metric_table(rows, metric) for metric in headline), full_table(rows, metrics)]
+    text = '\n'.join(table.get_string() for table in tables)
+    for table in tables:
         table.set_style(MARKDOWN)
     base = '{} x {}'.format(*results['reference_resolution'])
     with replacing(out_dir / 'table.md') as temporary:
-        Path(temporary).write_text(
-            f'{results["dataset"]}, {results["images"]} images, base resolution {base}\n\n{short.get_string()}\n\n'
-            f'{full.get_string()}\n')
-    plot_curves(results, out_dir / 'curve.png', metric)
+        Path(temporary).write_text('\n\n'.join([
+            f'{results["dataset"]}, {results["images"]} images, base resolution {base}',
+            *(table.get_string() for table in tables)]) + '\n')
+    plot_curves(results, out_dir / 'curve.png', headline)
     return text
 
 
-def plot_curves(results: dict, path: str | Path, metric: str) -> None:
-    """Metric against resolution, one line a method, with its 95% interval where there is one."""
+def plot_curves(results: dict, path: str | Path, metrics: Sequence[str]) -> None:
+    """A panel a metric: metric against resolution, one line a method, with its 95% interval where there is one."""
     matplotlib.use('agg')
-    figure, axes = plt.subplots(figsize=(6.4, 4.4), layout='constrained')
+    figure, panels = plt.subplots(1, len(metrics), figsize=(6.4 * len(metrics), 4.4), layout='constrained', squeeze=False)
+    for axes, metric in zip(panels[0], metrics):
+        _plot_panel(axes, results, metric)
+    handles, labels = panels[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc='outside upper center', ncols=len(labels), frameon=False)    # never on a curve
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=150, format='png')
+    plt.close(figure)
+
+
+def _plot_panel(axes: Axes, results: dict, metric: str) -> None:
     rows = results['rows']
     heights = sorted({tuple(row['resolution']) for row in rows})
     for method in dict.fromkeys(row['method'] for row in rows):
@@ -106,7 +129,3 @@ def plot_curves(results: dict, path: str | Path, metric: str) -> None:
     axes.set_ylim(0, 1.08 * axes.dataLim.y1)
     axes.grid(axis='y', alpha=0.3)
     axes.spines[['top', 'right']].set_visible(False)
-    figure.legend(loc='outside upper center', ncols=4, frameon=False)    # never on a curve
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=150, format='png')
-    plt.close(figure)

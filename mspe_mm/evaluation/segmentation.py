@@ -10,7 +10,7 @@ from mmseg.evaluation import IoUMetric
 from mmseg.registry import METRICS
 from torch import nn
 
-PRIMARY_METRIC = 'mIoU'
+HEADLINE_METRICS = ('mIoU', )
 TABLE_METRICS = ('mIoU', 'mAcc', 'mFscore', 'aAcc')
 
 
@@ -54,6 +54,16 @@ def evaluator_config(config: dict | list, bootstrap: int) -> dict | list:
     if config['type'] != 'IoUMetric':
         return config
     return dict(config, type='BootstrapIoUMetric', iou_metrics=['mIoU', 'mFscore'], bootstrap=bootstrap)
+
+
+def read_metrics(metrics: dict[str, float], config: dict | list) -> dict[str, float]:
+    """The evaluator's figures are in percent and well named."""
+    return {name: float(value) for name, value in metrics.items()}
+
+
+def batch_size(model: nn.Module, resolution: tuple[int, int]) -> tuple[int, int]:
+    """(height, width) in pixels of the batch that an image of ``resolution`` becomes."""
+    return tuple(resolution)
 
 
 @contextmanager

@@ -14,9 +14,10 @@ from tqdm import tqdm
 
 from ..core.adapter import find_patch_embed
 from ..errors import InputError
-from . import segmentation, transforms
+from . import transforms
 from .methods import restores_image, using_method
-from .report import save_json
+from .report import number, save_json
+from .tasks import task_of
 
 
 def evaluate(runner: Runner, method: str, resolution: tuple[int, int], bootstrap: int = 0) -> dict:
@@ -33,6 +34,7 @@ def evaluate(runner: Runner, method: str, resolution: tuple[int, int], bootstrap
         ``{'method', 'resolution', 'metrics', 'images_per_second', 'token_grid', 'kernel_size'}``, and ``'intervals'`` with
         ``bootstrap``. ``images_per_second`` counts the model's own time, from the collated batch to the predictions.
     """
+    task = task_of(runner.cfg)
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
     layer = find_patch_embed(model)
     base = layer.base_resolution
@@ -45,24 +47,25 @@ def evaluate(runner: Runner, method: str, resolution: tuple[int, int], bootstrap
         restore=restore)
     loader_cfg.persistent_workers = False    # each row has a loader of its own
     loader = runner.build_dataloader(loader_cfg)
-    evaluator = runner.build_evaluator(segmentation.evaluator_config(runner.cfg.test_evaluator, bootstrap))
+    evaluator = runner.build_evaluator(task.evaluator_config(runner.cfg.test_evaluator, bootstrap))
     evaluator.dataset_meta = loader.dataset.metainfo
 
     model.eval()
     seconds = 0.
-    seen_scale, seen_size = ((1., 1.), base) if restore else (scale, resolution)
-    with using_method(model, method) as used, segmentation.scaled_inference(model, seen_scale), torch.no_grad():
+    seen_scale = (1., 1.) if restore else scale
+    batch_size = task.batch_size(model, base if restore else resolution)
+    with using_method(model, method) as used, task.scaled_inference(model, seen_scale), torch.no_grad():
         for batch in tqdm(loader, desc=f'{method} {resolution[0]} x {resolution[1]}', leave=False, unit='batch',
                           disable=None if is_main_process() else True):    # None: a bar on terminals, none in logs
             start = _now()
             outputs = runner.model.test_step(batch)
             seconds += _now() - start
             evaluator.process(data_samples=outputs, data_batch=batch)
-        row = dict(method=method, resolution=list(resolution), token_grid=list(used.token_grid(seen_size)),
-                   kernel_size=list(used.kernel_size(seen_size)))
+        row = dict(method=method, resolution=list(resolution), token_grid=list(used.token_grid(batch_size)),
+                   kernel_size=list(used.kernel_size(batch_size)))
     metrics = evaluator.evaluate(len(loader.dataset))
     intervals = metrics.pop('intervals', None)
-    row['metrics'] = {name: float(value) for name, value in metrics.items()}
+    row['metrics'] = task.read_metrics(metrics, runner.cfg.test_evaluator)
     if intervals:
         row['intervals'] = intervals
     row['images_per_second'] = len(loader.sampler) / seconds
@@ -94,15 +97,17 @@ def sweep(runner: Runner, methods: list[str], resolutions: list[tuple[int, int]]
     path = Path(out_dir) / 'results.json'
     done = _finished_rows(path, header) if resume and path.is_file() else {}
     results = dict(header, rows=[])
+    headline = task_of(runner.cfg).HEADLINE_METRICS
     for method in methods:
         for resolution in resolutions:
             row = done.get((method, *resolution)) or evaluate(runner, method, resolution, bootstrap)
             results['rows'].append(row)
             if is_main_process():
                 save_json(results, path)
-                tqdm.write('{:>10} {:>4} x {:<4} {} {:6.2f}   {:.1f} images/s'.format(
-                    method, *resolution, segmentation.PRIMARY_METRIC,
-                    row['metrics'].get(segmentation.PRIMARY_METRIC) or float('nan'), row['images_per_second']))
+                metrics = row['metrics']
+                figures = '   '.join(f'{name} {number(metrics[name]):>5}' for name in headline if name in metrics)
+                tqdm.write(f'{method:>10} {resolution[0]:>4} x {resolution[1]:<4} {figures}   '
+                           f'{row["images_per_second"]:.1f} images/s')
     return results
 
 

@@ -156,3 +156,26 @@ def test_configs_are_complete(name):
     else:
         assert cfg.model.type == 'MaskRCNN'
         assert cfg.model.backbone.kernel_sizes == (16, )
+
+
+def test_multi_scale_evaluation(world, tool, capsys):
+    tool('eval_multiscale.py', 'vitdet_mspe_coco128.py', TUNED, '--resolutions', '30', '32', '64', '96',
+         '--out-dir', 'sweep')
+    results = json.loads((world / 'sweep/results.json').read_text())
+    rows = {(row['method'], row['resolution'][0]): row for row in results['rows']}
+    assert len(rows) == 4 * 4
+    # The canvas of a 30 px image is 32 x 32: 8 px for each of the 4 x 4 tokens; the stock model has 16 px patches.
+    assert (rows['mspe', 30]['kernel_size'], rows['mspe', 30]['token_grid']) == ([8, 8], [4, 4])
+    assert (rows['vanilla', 30]['kernel_size'], rows['vanilla', 30]['token_grid']) == ([16, 16], [2, 2])
+    assert (rows['img_resize', 30]['kernel_size'], rows['img_resize', 30]['token_grid']) == ([16, 16], [4, 4])
+    # All are one model at the base resolution, and it is what test.py measures.
+    tool('test.py', 'vitdet_mspe_coco128.py', TUNED, '--work-dir', 'at_base')
+    measured = last_metrics(world / 'at_base')
+    for method in ('vanilla', 'img_resize', 'flexivit', 'mspe'):
+        metrics = rows[method, 64]['metrics']
+        assert metrics['box AP'] == pytest.approx(100 * measured['coco/bbox_mAP'])
+        assert metrics['mask APs'] == pytest.approx(100 * measured['coco/segm_mAP_s'])
+    out = capsys.readouterr().out
+    assert 'box AP' in out
+    assert 'mask AP50' in out
+    assert (world / 'sweep/curve.png').stat().st_size > 10_000

@@ -22,7 +22,7 @@ def results():
 def test_a_table_has_a_row_a_method_and_a_column_a_resolution(results):
     table = metric_table(results['rows'], 'mIoU')
     assert table.field_names == ['mIoU', '16 x 16', '64 x 64']
-    assert table.rows == [['vanilla', 'nan', '50.00'], ['mspe', '45.68', '50.00 [48.0, 52.0]']]
+    assert table.rows == [['vanilla', '-', '50.00'], ['mspe', '45.68', '50.00 [48.0, 52.0]']]
 
 
 def test_json_holds_null_for_what_is_no_number(results, tmp_path):
@@ -33,8 +33,9 @@ def test_json_holds_null_for_what_is_no_number(results, tmp_path):
 
 
 def test_a_report_is_three_files(results, tmp_path):
-    text = write_report(results, tmp_path / 'new', 'mIoU', ('mIoU', 'aAcc'))
+    text = write_report(results, tmp_path / 'new', ['mIoU'], ['mIoU', 'aAcc', 'not measured'])
     assert '45.68' in text
+    assert 'not measured' not in text
     assert sorted(path.name for path in (tmp_path / 'new').iterdir()) == ['curve.png', 'results.json', 'table.md']
     markdown = (tmp_path / 'new/table.md').read_text()
     assert 'some set, 7 images, base resolution 64 x 64' in markdown
@@ -45,4 +46,13 @@ def test_a_report_is_three_files(results, tmp_path):
 def test_a_report_can_be_made_of_resumed_rows(results, tmp_path):
     save_json(results, tmp_path / 'results.json')
     resumed = json.loads((tmp_path / 'results.json').read_text())
-    assert '-' in write_report(resumed, tmp_path, 'mIoU', ('mIoU', 'aAcc'))
+    assert '-' in write_report(resumed, tmp_path, ['mIoU'], ['mIoU', 'aAcc'])
+
+
+def test_each_headline_metric_has_a_table_and_a_panel(results, tmp_path):
+    text = write_report(results, tmp_path / 'two', ['mIoU', 'aAcc'], ['mIoU', 'aAcc'])
+    headers = [line.split()[1] for line in text.splitlines() if '16 x 16 |' in line]
+    assert headers[:2] == ['mIoU', 'aAcc']
+    write_report(results, tmp_path / 'one', ['mIoU'], ['mIoU', 'aAcc'])
+    widths = [cv2.imread(str(tmp_path / name / 'curve.png')).shape[1] for name in ('one', 'two')]
+    assert widths[1] == 2 * widths[0]

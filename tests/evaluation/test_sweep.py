@@ -27,7 +27,8 @@ def evaluated(monkeypatch):
 
 
 def sweep(methods, out, **kwargs):
-    return module.sweep(SimpleNamespace(), methods, SIZES, out, kwargs.pop('header', HEADER), **kwargs)
+    runner = SimpleNamespace(cfg=dict(default_scope='mmseg'))
+    return module.sweep(runner, methods, SIZES, out, kwargs.pop('header', HEADER), **kwargs)
 
 
 def test_rows_come_in_order_and_the_file_holds_them(evaluated, tmp_path):

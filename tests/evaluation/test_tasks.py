@@ -1,0 +1,24 @@
+"""A config finds the module of its task."""
+import pytest
+
+from mspe_mm.errors import InputError
+from mspe_mm.evaluation import detection, segmentation
+from mspe_mm.evaluation.tasks import task_of
+
+
+def test_the_scope_names_the_task():
+    assert task_of(dict(default_scope='mmseg')) is segmentation
+    assert task_of(dict(default_scope='mmdet')) is detection
+
+
+@pytest.mark.parametrize('task', [segmentation, detection])
+def test_every_task_answers_the_same_questions(task):
+    assert set(task.HEADLINE_METRICS) <= set(task.TABLE_METRICS)
+    for name in ('evaluator_config', 'read_metrics', 'batch_size', 'scaled_inference'):
+        assert callable(getattr(task, name))
+
+
+@pytest.mark.parametrize('config', [{}, dict(default_scope='mmpose')])
+def test_other_scopes_are_refused(config):
+    with pytest.raises(InputError, match=r"default_scope is .*, and the multi-scale evaluation is for 'mmseg' and 'mmdet'"):
+        task_of(config)

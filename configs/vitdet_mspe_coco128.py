@@ -6,7 +6,7 @@ model = dict(
     type='MSPEMaskRCNN',
     tuning=dict(),
     backbone=dict(kernel_sizes=(4, 8, 12, 16), kernel_policy='fixed'))
-load_from = 'work_dirs/vitdet_coco128/epoch_120.pth'
+load_from = 'work_dirs/vitdet_coco128/epoch_160.pth'
 
 max_epochs = 20
 optim_wrapper = dict(
@@ -18,7 +18,7 @@ param_scheduler = [
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=max_epochs)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
-default_hooks = dict(logger=dict(interval=16))
-log_processor = dict(window_size=16)
+default_hooks = dict(logger=dict(interval=32))
+log_processor = dict(window_size=32)
 custom_hooks = [dict(type='DatasetCheckHook'), dict(type='AdapterHook')]
 randomness = dict(seed=0)

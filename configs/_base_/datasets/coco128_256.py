@@ -16,13 +16,13 @@ test_pipeline = [
 dataset = dict(
     type='CocoDataset', data_root=data_root, ann_file='annotations/instances.json', data_prefix=dict(img='images/'))
 train_dataloader = dict(
-    batch_size=4,
+    batch_size=2,
     num_workers=1,
     persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(filter_cfg=dict(filter_empty_gt=True, min_size=32), pipeline=train_pipeline, **dataset))
 val_dataloader = dict(
-    batch_size=4,
+    batch_size=2,
     num_workers=1,
     persistent_workers=True,
     drop_last=False,

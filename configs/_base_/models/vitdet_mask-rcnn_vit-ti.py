@@ -1,4 +1,5 @@
-# A small ViTDet Mask R-CNN at 256 x 256: width 192, eight blocks, and heads that are light enough for a CPU.
+# A small ViTDet Mask R-CNN at 256 x 256: width 192, eight blocks, and heads that are light enough for a CPU. RoIs are dealt
+# out to the levels of the pyramid (finest_scale) as they are at 1024 x 1024.
 _base_ = './vitdet_mask-rcnn_vit-b.py'
 img_size = (256, 256)    # (height, width)
 model = dict(
@@ -11,15 +12,15 @@ model = dict(
         drop_path_rate=0.,
         window_size=8,
         window_block_indexes=[0, 2, 4, 6]),
-    neck=dict(backbone_channel=192, in_channels=[48, 96, 192, 192], out_channels=128),
+    neck=dict(backbone_channel=192, in_channels=[48, 96, 192, 192], out_channels=64),
     rpn_head=dict(
-        num_convs=1, in_channels=128, feat_channels=128, anchor_generator=dict(scales=[4], strides=[4, 8, 16, 32, 64])),
+        num_convs=1, in_channels=64, feat_channels=64, anchor_generator=dict(scales=[4], strides=[4, 8, 16, 32, 64])),
     roi_head=dict(
-        bbox_roi_extractor=dict(out_channels=128),
+        bbox_roi_extractor=dict(out_channels=64, finest_scale=14),
         bbox_head=dict(
             _delete_=True,
             type='Shared2FCBBoxHead',
-            in_channels=128,
+            in_channels=64,
             fc_out_channels=512,
             roi_feat_size=7,
             num_classes=80,
@@ -28,8 +29,8 @@ model = dict(
             reg_class_agnostic=False,
             loss_cls=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0),
             loss_bbox=dict(type='L1Loss', loss_weight=1.0)),
-        mask_roi_extractor=dict(out_channels=128),
-        mask_head=dict(num_convs=2, in_channels=128, conv_out_channels=128)),
+        mask_roi_extractor=dict(out_channels=64, finest_scale=14),
+        mask_head=dict(num_convs=2, in_channels=64, conv_out_channels=64)),
     train_cfg=dict(
         rpn_proposal=dict(nms_pre=500, max_per_img=250),
         rcnn=dict(sampler=dict(num=64))),

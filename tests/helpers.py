@@ -1,7 +1,12 @@
 """Builders and oracles that several test files share. The oracles call other people's code, or spell the formula out."""
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+
 import torch
+import torch.nn.functional as F
 from timm.layers.patch_embed import resample_patch_embed
 from torch import Tensor, nn
 
@@ -37,3 +42,48 @@ def randomize(model: nn.Module, seed: int = 0) -> nn.Module:
         if tensor.is_floating_point():
             tensor.add_(0.1 * torch.rand(tensor.shape, generator=generator, dtype=tensor.dtype))
     return model
+
+
+def summed_losses(layer: nn.Module, images: Tensor, task_loss: Callable[[Tensor], dict], base_weight: float = 1.0) -> dict:
+    """Eq. 7 by the book: the losses of all passes, each with its graph, for whoever sums and differentiates them.
+
+    It draws the resolutions that ``MultiResolutionObjective()`` draws from the same seed.
+    """
+    losses = {}
+    for index, k in enumerate(layer.kernel_sizes):
+        if str(k) in layer.kernels:
+            patch = torch.randint(max(1, -(-k // 2)), 2 * k + 1, (2, ))[0].item()
+            size = [round(length * patch / layer.patch_size) for length in images.shape[-2:]]
+            small = images if size == list(images.shape[-2:]) else F.interpolate(
+                images, size, mode='bilinear', align_corners=False, antialias=True)
+            with layer.force_kernel(index):
+                losses.update({f'k{k}.{name}': value for name, value in task_loss(small).items()})
+    if str(layer.patch_size) in layer.kernels:
+        for name, value in task_loss(images).items():
+            factor = base_weight if 'loss' in name else 1.0
+            losses[f'base.{name}'] = [v * factor for v in value] if isinstance(value, list) else value * factor
+    return losses
+
+
+@contextmanager
+def saved_bytes(model: nn.Module) -> Iterator[SimpleNamespace]:
+    """Counts what autograd holds for backward passes, parameters apart: ``now`` and, at its most, ``peak``, in bytes."""
+    parameters = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    count, users = SimpleNamespace(now=0, peak=0), {}
+
+    class Saved:
+        def __init__(self, tensor):
+            self.tensor, self.storage = tensor.detach(), tensor.untyped_storage().data_ptr()    # no cycle with its graph
+            self.size = 0 if self.storage in parameters else tensor.untyped_storage().nbytes()
+            users[self.storage] = users.get(self.storage, 0) + 1
+            if users[self.storage] == 1:
+                count.now += self.size
+                count.peak = max(count.peak, count.now)
+
+        def __del__(self):
+            users[self.storage] -= 1
+            if users[self.storage] == 0:
+                count.now -= self.size
+
+    with torch.autograd.graph.saved_tensors_hooks(Saved, lambda saved: saved.tensor):
+        yield count

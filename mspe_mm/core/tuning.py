@@ -2,15 +2,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 
 from torch import Tensor, nn
 
+from .early_backward import EarlyBackward, Losses
 from .patch_embed import MultiScalePatchEmbed
 from .resize import resize_image
 from .resolution import SAMPLINGS, draw_patch_size
-
-Losses = dict[str, 'Tensor | list[Tensor]']
 
 
 def freeze_all_but_kernels(model: nn.Module, patch_embed: MultiScalePatchEmbed) -> None:
@@ -44,6 +44,9 @@ class MultiResolutionObjective:
     which is the caller's affair: ``task_loss`` closes over them. With a frozen base kernel the last term is a constant,
     and so is the first sum's term for the base size; both passes are skipped.
 
+    The passes run one after another, each with its backward pass (:class:`~mspe_mm.core.early_backward.EarlyBackward`): all
+    need the memory of one. All but the kernels has to be frozen, see :func:`freeze_all_but_kernels`.
+
     Args:
         base_weight: lambda.
         sampling: ``'double'`` or ``'partition'``, see :func:`~mspe_mm.core.resolution.sampling_range`.
@@ -53,6 +56,7 @@ class MultiResolutionObjective:
     base_weight: float = 1.0
     sampling: str = 'double'
     aspect_jitter: bool = False
+    _early_backward: EarlyBackward = field(default_factory=EarlyBackward, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.sampling not in SAMPLINGS:
@@ -68,25 +72,32 @@ class MultiResolutionObjective:
             patch_embed: The layer inside the model that ``task_loss`` runs.
             images: (B, C, H, W) at the base resolution.
             task_loss: Maps images (B, C, h, w) to the model's losses by name; names with ``loss`` in them are summed by
-                the trainer, others are only logged.
+                the trainer, with weight 1, others are only logged.
 
         Returns:
-            The losses named ``k<size>.<name>``, and ``base.<name>`` for the lambda term.
+            The losses named ``k<size>.<name>``, and ``base.<name>`` for the lambda term. Their sum has the gradient of
+            Eq. 7; one by one they have not, for one loss of every pass carries the gradient of all.
         """
-        losses: Losses = {}
-        for index, k in enumerate(patch_embed.kernel_sizes):
-            if str(k) not in patch_embed.kernels:
-                continue
-            patch = draw_patch_size(patch_embed.kernel_sizes, index, self.sampling, self.aspect_jitter)
-            size = tuple(max(1, round(length * p / patch_embed.patch_size))
-                         for length, p in zip(images.shape[-2:], patch))
-            resized = resize_image(images, size, patch_embed.interpolation, patch_embed.antialias)
-            with patch_embed.force_kernel(index):
-                losses.update({f'k{k}.{name}': value for name, value in task_loss(resized).items()})
+        passes = {f'k{k}': partial(self._kernel_losses, patch_embed, images, task_loss, index)
+                  for index, k in enumerate(patch_embed.kernel_sizes) if str(k) in patch_embed.kernels}
         if self.base_weight and str(patch_embed.patch_size) in patch_embed.kernels:
-            for name, value in task_loss(images).items():
-                losses[f'base.{name}'] = _scale(value, self.base_weight) if 'loss' in name else value
+            passes['base'] = partial(self._base_losses, images, task_loss)
+        losses: Losses = {}
+        for prefix, compute_losses in passes.items():
+            terms = self._early_backward(patch_embed.kernels, compute_losses)
+            losses.update({f'{prefix}.{name}': value for name, value in terms.items()})
         return losses
+
+    def _kernel_losses(self, patch_embed: MultiScalePatchEmbed, images: Tensor, task_loss: Callable[[Tensor], Losses],
+                       index: int) -> Losses:
+        patch = draw_patch_size(patch_embed.kernel_sizes, index, self.sampling, self.aspect_jitter)
+        size = tuple(max(1, round(length * p / patch_embed.patch_size)) for length, p in zip(images.shape[-2:], patch))
+        with patch_embed.force_kernel(index):
+            return task_loss(resize_image(images, size, patch_embed.interpolation, patch_embed.antialias))
+
+    def _base_losses(self, images: Tensor, task_loss: Callable[[Tensor], Losses]) -> Losses:
+        return {name: _scale(value, self.base_weight) if 'loss' in name else value
+                for name, value in task_loss(images).items()}
 
 
 def _scale(value: Tensor | list[Tensor], factor: float) -> Tensor | list[Tensor]:

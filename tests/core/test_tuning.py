@@ -1,8 +1,12 @@
 """What is frozen, and that the objective's gradient is plain autograd's on a sum of losses written out by hand."""
+import copy
+import weakref
+
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import noise, randomize
+from helpers import noise, randomize, saved_bytes, summed_losses
+from mmengine.optim import OptimWrapper
 from torch import nn
 
 from mspe_mm.core import (
@@ -197,6 +201,126 @@ def test_the_forced_kernel_is_given_back_when_the_task_fails():
 def test_settings_that_make_no_sense_are_refused_by_name(settings, culprit):
     with pytest.raises(ValueError, match=culprit):
         MultiResolutionObjective(**settings)
+
+
+# -- One pass after another --------------------------------------------------------------------------------------------
+
+
+def leaves(tensor) -> set:
+    """The tensors that a backward pass through ``tensor`` would reach."""
+    reached, nodes, seen = set(), [tensor.grad_fn], set()
+    while nodes:
+        node = nodes.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            reached |= {node.variable} if hasattr(node, 'variable') else set()
+            nodes += [following for following, _ in node.next_functions]
+    return reached
+
+
+def test_a_pass_leaves_its_values_and_the_gradient_of_the_kernels():
+    model = make_model(tune_base=True)
+    alive, counts = [], []
+    for module in (model.patch_embed, *model.encoder, *model.head):
+        module.register_forward_hook(lambda _, inputs, output: alive.extend(
+            weakref.ref(tensor) for tensor in (inputs[0], output[0] if isinstance(output, tuple) else output)))
+    images, labels = noise(2, 3, 16, 24), torch.randint(CLASSES, (2, *GRID))
+    task_loss = task_loss_of(model, labels)
+
+    def counting_loss(x):
+        counts.append(sum(ref() is not None for ref in alive))
+        return task_loss(x)
+
+    losses = MultiResolutionObjective()(model.patch_embed, images, counting_loss)
+    counts.append(sum(ref() is not None and ref() is not images for ref in alive))
+    assert counts == [0] * 5    # before each of the four passes, and after the last
+    assert len(alive) == 4 * 6 * 2
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert leaves(total(losses)) == set(model.patch_embed.kernels.parameters())
+    total(losses).backward()
+    trained = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
+    assert trained == {name for name, _ in model.named_parameters() if '.kernels.' in name}
+
+
+def test_all_passes_need_the_memory_of_the_largest():
+    model = make_model(tune_base=True)
+    images, labels = noise(2, 3, 16, 24), torch.randint(CLASSES, (2, *GRID))
+    single = []
+
+    def task_loss(x):
+        with saved_bytes(model) as count:
+            losses = task_loss_of(model, labels)(x)
+            single.append(count.now)
+            del losses
+        assert count.now == 0
+        return task_loss_of(model, labels)(x)
+
+    torch.manual_seed(3)
+    MultiResolutionObjective()(model.patch_embed, images, task_loss)
+    torch.manual_seed(3)
+    with saved_bytes(model) as count:
+        losses = MultiResolutionObjective()(model.patch_embed, images, task_loss_of(model, labels))
+        assert count.now == 0
+        total(losses).backward()
+    assert len(single) == 4
+    assert min(single) > 1000
+    assert count.peak <= 1.15 * max(single)
+    torch.manual_seed(3)
+    with saved_bytes(model) as straightforward:
+        losses = summed_losses(model.patch_embed, images, task_loss_of(model, labels))
+    assert straightforward.peak > 0.9 * sum(single)
+
+
+def test_it_is_the_sum_of_the_losses_under_autocast_too():
+    model = make_model(tune_base=True).float()
+    images, labels = noise(2, 3, 16, 24, dtype=torch.float32), torch.randint(CLASSES, (2, *GRID))
+    theta, results = list(model.patch_embed.kernels.parameters()), []
+    for objective in (MultiResolutionObjective(), summed_losses):
+        torch.manual_seed(5)
+        with torch.autocast('cpu', torch.bfloat16):
+            losses = objective(model.patch_embed, images, task_loss_of(model, labels))
+        results.append([total(losses), *torch.autograd.grad(total(losses), theta)])
+    for actual, expected in zip(*results):
+        torch.testing.assert_close(actual, expected, rtol=2.**-8, atol=2.**-8 * expected.abs().max().item())
+
+
+@pytest.mark.parametrize('clip_grad', [None, dict(max_norm=0.1)])
+def test_gradients_accumulate_and_are_clipped_as_those_of_the_whole_batch(clip_grad):
+    whole = make_model(tune_base=True)
+    halves, start = copy.deepcopy(whole), copy.deepcopy(whole.state_dict())
+    images, labels = noise(4, 3, 16, 24), torch.randint(CLASSES, (4, *GRID))
+    for model, objective, parts in ((whole, summed_losses, [slice(0, 4)]),
+                                    (halves, MultiResolutionObjective(), [slice(0, 2), slice(2, 4)])):
+        optimizer = torch.optim.SGD(model.patch_embed.kernels.parameters(), lr=0.5)
+        wrapper = OptimWrapper(optimizer, clip_grad=clip_grad, accumulative_counts=len(parts))
+        wrapper.initialize_count_status(model, 0, 2 * len(parts))
+        for step in range(2):
+            for part in parts:
+                torch.manual_seed(step)
+                with wrapper.optim_context(model):
+                    losses = objective(model.patch_embed, images[part], task_loss_of(model, labels[part]))
+                wrapper.update_params(total(losses))
+    for (name, actual), expected in zip(halves.state_dict().items(), whole.state_dict().values()):
+        torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-9, msg=name)
+    moved = sum((value - start[name]).square().sum() for name, value in halves.state_dict().items()).sqrt()
+    assert (moved <= 2 * 0.5 * 0.1 + 1e-6) == (clip_grad is not None)
+
+
+def test_a_task_without_a_loss_is_returned_as_it_is():
+    model = make_model()
+    losses = MultiResolutionObjective()(model.patch_embed, noise(2, 3, 16, 24), lambda x: dict(
+        loss_none=x.new_zeros(()), loss_list=[], acc=model(x).mean()))
+    assert not total(losses).requires_grad
+    assert losses['k2.acc'].requires_grad
+
+
+def test_a_loss_for_validation_has_no_gradient():
+    model = make_model()
+    with torch.no_grad():
+        losses = MultiResolutionObjective()(
+            model.patch_embed, noise(2, 3, 16, 24), task_loss_of(model, torch.zeros(2, *GRID, dtype=torch.long)))
+    assert total(losses) > 0
+    assert not total(losses).requires_grad
 
 
 # -- What is frozen ----------------------------------------------------------------------------------------------------

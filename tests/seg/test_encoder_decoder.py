@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from helpers import noise, randomize, relative_error, timm_resample
+from helpers import noise, randomize, relative_error, saved_bytes, summed_losses, timm_resample
 from mmengine.config import ConfigDict
 from mmengine.optim import build_optim_wrapper
 from mmengine.runner import load_checkpoint
@@ -223,6 +223,85 @@ def test_the_losses_are_the_hosts_at_the_resolutions_of_the_kernels():
         for name, value in host.items():
             torch.testing.assert_close(losses.pop(f'k{k}.{name}'), value)
     assert losses == {}
+
+
+def gradient_of_a_step(model: MSPEEncoderDecoder, seed: int = 0) -> tuple[torch.Tensor, ...]:
+    """Of theta, for the resolutions that ``seed`` draws and the batch of that seed."""
+    data = model.train().data_preprocessor(batch(seed), training=True)
+    torch.manual_seed(seed)
+    loss, _ = model.parse_losses(model(**data, mode='loss'))
+    return torch.autograd.grad(loss, list(model.backbone.patch_embed.kernels.parameters()))
+
+
+@pytest.mark.parametrize('with_cp', [False, True])    # the host's checkpoints are reentrant
+@pytest.mark.parametrize('head', ['naive', 'mla'])
+def test_the_gradient_is_that_of_the_hosts_losses_in_the_memory_of_one_pass(head, with_cp):
+    model = mspe_model(head, {}, with_cp=with_cp, tune_base=True)
+    randomize(model)
+    with saved_bytes(model) as count:
+        gradients = gradient_of_a_step(model)
+    assert all(parameter.grad is None for parameter in model.parameters())
+    model.tuning = summed_losses
+    model.backbone.layers.apply(lambda module: setattr(module, 'with_cp', False))
+    with saved_bytes(model) as straightforward:
+        expected = gradient_of_a_step(model)
+    for gradient, reference in zip(gradients, expected):
+        assert relative_error(gradient, reference) < 1e-5
+    assert count.peak < straightforward.peak / 4    # of five passes
+
+
+RANK = '''
+import sys
+import torch
+from mmengine.model import MMDistributedDataParallel
+from mmengine.optim import build_optim_wrapper
+from mmseg.registry import MODELS
+from mmseg.utils import register_all_modules
+import mspe_mm.seg
+
+register_all_modules()
+torch.set_num_threads(1)
+rank, folder = int(sys.argv[1]), sys.argv[2]
+torch.distributed.init_process_group('gloo', init_method=f'file://{folder}/rendezvous', rank=rank, world_size=2)
+given = torch.load(f'{folder}/given.pth', weights_only=False)
+model = MODELS.build(given['config'])
+model.load_state_dict(given['state_dict'])
+wrapped = MMDistributedDataParallel(module=model, broadcast_buffers=False)
+optim_wrapper = build_optim_wrapper(wrapped, given['optim_wrapper'])
+optim_wrapper.initialize_count_status(wrapped, 0, 4)
+for step in range(4):
+    wrapped.train()
+    torch.manual_seed(2 * step + rank)
+    wrapped.train_step(given['batches'][2 * step + rank], optim_wrapper)
+torch.save(model.state_dict(), f'{folder}/{rank}.pth')
+'''
+
+
+def test_two_processes_take_the_mean_of_their_gradients(tmp_path):
+    """With two accumulated batches before each step, of resolutions that differ from process to process."""
+    model = mspe_model(tuning={}, tune_base=True)
+    model.load_state_dict(stock_model().state_dict(), strict=True)
+    config = stock_config()
+    config.update(type='MSPEEncoderDecoder', tuning={})
+    config['backbone'].update(type='MSPEViT', tune_base=True)
+    torch.save(dict(config=config, state_dict=model.state_dict(), batches=[batch(seed) for seed in range(8)],
+                    optim_wrapper=dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.1), accumulative_counts=2)),
+               tmp_path / 'given.pth')
+    ranks = [subprocess.Popen([sys.executable, '-c', RANK, str(rank), str(tmp_path)], stderr=subprocess.PIPE, text=True)
+             for rank in range(2)]
+    errors = [rank.communicate()[1] for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [0, 0], errors
+    theta = list(model.backbone.patch_embed.kernels.parameters())
+    model.tuning = summed_losses
+    for step in range(2):
+        gradients = [gradient_of_a_step(model, 4 * step + i) for i in range(4)]
+        with torch.no_grad():
+            for parameter, *parts in zip(theta, *gradients):
+                parameter.sub_(0.1 * sum(parts) / 4)
+    for rank in range(2):
+        for name, value in torch.load(tmp_path / f'{rank}.pth').items():
+            expected = model.state_dict()[name]
+            assert torch.equal(value, expected) if '.kernels.' not in name else relative_error(value, expected) < 1e-5, name
 
 
 def test_in_tuning_only_the_layer_trains_and_all_else_is_in_eval_mode():

@@ -3,7 +3,8 @@
 The method lives in :mod:`mspe_mm.core` and needs only PyTorch; :mod:`mspe_mm.seg` plugs it into MMSegmentation.
 Importing ``mspe_mm`` itself imports neither host.
 """
+from .core import convert_patch_embed
 from .errors import InputError
 from .version import __version__
 
-__all__ = ['InputError', '__version__']
+__all__ = ['InputError', '__version__', 'convert_patch_embed']

@@ -1,4 +1,5 @@
 """The method, in PyTorch alone."""
+from .convert import convert_patch_embed
 from .geometry import PatchGeometry
 from .patch_embed import MultiScalePatchEmbed, PatchKernel
 from .resize import INTERPOLATIONS, pi_resize, resize_image, resize_matrix
@@ -7,6 +8,6 @@ from .tuning import MultiResolutionObjective, freeze_all_but_kernels, tuning_mod
 
 __all__ = [
     'INTERPOLATIONS', 'MultiResolutionObjective', 'MultiScalePatchEmbed', 'PatchGeometry', 'PatchKernel', 'choose_kernel',
-    'default_kernel_sizes', 'draw_patch_size', 'fit_kernel', 'freeze_all_but_kernels', 'pi_resize', 'resize_image',
-    'resize_matrix', 'sampling_range', 'tuning_mode'
+    'convert_patch_embed', 'default_kernel_sizes', 'draw_patch_size', 'fit_kernel', 'freeze_all_but_kernels', 'pi_resize',
+    'resize_image', 'resize_matrix', 'sampling_range', 'tuning_mode'
 ]

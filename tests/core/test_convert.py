@@ -93,6 +93,21 @@ def test_untrained_it_is_the_hosts_weights_resized_by_timm(name):
 
 
 @every_model
+def test_an_image_of_the_same_content_gives_the_same_at_another_resolution(name):
+    """Where shrinking by areas loses nothing, nothing is lost, in any stage and up to the border."""
+    model = converted(name, interpolation='area')
+    patch_size, size = MODELS[name][0], base_resolution(name)
+    for block in (2, ) if patch_size == 14 else (2, 4):
+        small = image(tuple(length // block for length in size))
+        whole = small.repeat_interleave(block, 2).repeat_interleave(block, 3)
+        for features, expected in zip(outputs(model, small), outputs(model, whole)):
+            assert relative_error(features, expected) < 1e-4, block
+    doubled = image(size).repeat_interleave(2, 2).repeat_interleave(2, 3)
+    for features, expected in zip(outputs(model, doubled), outputs(model, image(size))):
+        assert relative_error(features, expected) < 1e-4
+
+
+@every_model
 def test_tuned_end_to_end_it_moves_the_kernels_alone(name):
     """One step of Eq. 7 on all resolutions at once: gradients reach theta, and nothing else changes."""
     model = converted(name)

@@ -50,7 +50,7 @@ def convert_patch_embed(model: nn.Module,
     if resolution is None:
         raise InputError(f'{type(model).__name__} does not say at which resolution it was trained: give base_resolution='
                          '(height, width)')
-    height, width = (resolution, resolution) if isinstance(resolution, int) else resolution
+    height, width = _pair(resolution)
     patch_size = conv.stride[0]
     if height % patch_size or width % patch_size:
         raise InputError(f'base_resolution must be whole patches of {patch_size} px for {where}, got {height} x {width}')
@@ -122,6 +122,13 @@ def _find_stock(model: nn.Module) -> tuple[str, nn.Module, str]:
     return owner, stock, proj_name
 
 
+def _pair(resolution: int | Sequence[int]) -> tuple[int, int]:
+    pair = (resolution, resolution) if isinstance(resolution, int) else tuple(resolution)
+    if len(pair) != 2:
+        raise InputError(f'base_resolution must be one number or (height, width), got {resolution}')
+    return pair
+
+
 def _listed(names: Sequence[str]) -> str:
     return ', '.join(names[:3]) + (', ...' if len(names) > 3 else '')
 
@@ -141,22 +148,23 @@ def _match_output(layer: MultiScalePatchEmbed, stock: nn.Module, where: str, siz
         InputError: If there are none.
     """
     weight = layer.base.weight
-    image = torch.linspace(-2, 2, layer.in_channels * size[0] * size[1], dtype=weight.dtype, device=weight.device).sin()
+    # No two pixels alike, the same at every call, and without touching anybody's random numbers.
+    image = torch.arange(layer.in_channels * size[0] * size[1], device=weight.device).mul(12.9898).sin().to(weight.dtype)
     image = image.view(1, layer.in_channels, *size)
-    oracle, layer = copy.deepcopy(stock).eval(), layer.eval()
+    twin = copy.deepcopy(layer).eval()
     try:
-        expected = oracle(image)
+        expected = copy.deepcopy(stock).eval()(image)
     except (AssertionError, RuntimeError, TypeError, ValueError) as error:
         raise InputError(f'{where} cannot be converted: it does not take an image of {size[0]} x {size[1]} px '
                          f'({" ".join(str(error).split())})') from error
     layer.with_grid = isinstance(expected, tuple) and len(expected) == 2
     tokens, grid = expected if layer.with_grid else (expected, layer.grid_size)
-    if isinstance(tokens, Tensor) and tuple(grid) == layer.grid_size:
+    if isinstance(tokens, Tensor) and isinstance(grid, Sequence) and tuple(grid) == layer.grid_size:
         (rows, columns), dims = grid, layer.embed_dims
         shapes = dict(NLC=(rows * columns, dims), NHWC=(rows, columns, dims), NCHW=(dims, rows, columns))
-        for layer.layout in (layout for layout in LAYOUTS if shapes[layout] == tuple(tokens.shape[1:])):
-            own = layer(image)
-            if torch.allclose(own[0] if layer.with_grid else own, tokens):
+        for layout in (layout for layout in LAYOUTS if shapes[layout] == tuple(tokens.shape[1:])):
+            twin.layout = layer.layout = layout
+            if torch.allclose(twin(image)[0], tokens):
                 return
     raise InputError(f'{where} cannot be converted: {type(stock).__name__} does something else than to convolve and '
                      'normalise, or returns it in another form')

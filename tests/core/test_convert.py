@@ -224,6 +224,7 @@ def test_dtype_mode_and_parameters_of_the_host_are_kept(mode):
     ('timm `pvt_v2_*`', {}, 'PyramidVisionTransformerV2 does not say.*base_resolution='),
     ('mmseg `MixVisionTransformer`', dict(base_resolution=(30, 64)),
      r'4 px for MixVisionTransformer\.layers\.0\.0, got 30 x 64'),
+    ('timm `pvt_v2_*`', dict(base_resolution=(64, )), r'one number or \(height, width\), got \(64,\)'),
     ('timm `vit_*`', dict(base_resolution=96), 'does not take an image of 96 x 96 px.*64'),
     ('mmseg `BEiT`', dict(kernel_sizes=(4, 8)), 'include the patch size 16'),
     ('mmseg `BEiT`', dict(kernel_size=(4, 8)), "unexpected keyword argument 'kernel_size'"),
@@ -299,9 +300,22 @@ class Scaled(nn.Module):
     def __init__(self, conv=None):
         super().__init__()
         self.proj = conv or nn.Conv2d(3, 8, 16, stride=16)
+        self.norm = nn.Dropout()
 
     def forward(self, x):
         return 2 * self.proj(x).flatten(2).transpose(1, 2)
+
+
+class Mirrored(Scaled):
+
+    def forward(self, x):
+        return self.proj(x.flip(-1)).flip(-1).flatten(2).transpose(1, 2)
+
+
+class Listed(Scaled):
+
+    def forward(self, x):
+        return self.proj(x), None
 
 
 def model_of(embedding: nn.Module) -> nn.Module:
@@ -321,6 +335,8 @@ def model_of(embedding: nn.Module) -> nn.Module:
     (lambda: nn.Sequential(nn.Linear(3, 3)), 'Sequential cannot.*no convolution'),
     (lambda: nn.Conv2d(3, 8, 16, stride=16), 'Conv2d cannot'),
     (lambda: model_of(Scaled()), 'Scaled does something else'),
+    (lambda: model_of(Mirrored()), 'Mirrored does something else'),
+    (lambda: model_of(Listed()), 'Listed does something else'),
     (lambda: model_of(Scaled(nn.Conv2d(3, 8, (16, 8), stride=(16, 8)))), r'kernel \(16, 8\).*Patches must be square'),
     (lambda: model_of(Scaled(nn.Conv2d(3, 8, 16, stride=16, padding=1))), r'padding \(1, 1\)'),
     (lambda: model_of(Scaled(nn.Conv2d(3, 9, 16, stride=16, groups=3))), 'groups 3'),
@@ -329,10 +345,10 @@ def model_of(embedding: nn.Module) -> nn.Module:
 ])
 def test_what_cannot_be_converted_is_refused_with_the_reason(build, sentence):
     model = build()
-    before = set(dict(model.named_modules()))
+    before = {name: module.training for name, module in model.named_modules()}
     with pytest.raises(InputError, match=sentence):
         convert_patch_embed(model, 224)
-    assert set(dict(model.named_modules())) == before
+    assert {name: module.training for name, module in model.named_modules()} == before
 
 
 # -- Kernels follow a base kernel that the host draws anew -------------------------------------------------------------

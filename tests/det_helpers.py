@@ -7,6 +7,7 @@ from mmdet.registry import MODELS
 from mmengine import ConfigDict
 
 import mspe_mm.det  # noqa: F401
+from mspe_mm.core.adapter import find_patch_embed
 
 CLASSES = ('cat', 'dog', 'bird')
 
@@ -144,7 +145,7 @@ def lively(model):
                     parameter.add_(1)
                 if name.endswith('conv_reg.bias'):    # of FCOS: boxes of a few strides
                     parameter.add_(2)
-    model.backbone.patch_embed.reset_kernels()
+    find_patch_embed(model).reset_kernels()
     return model
 
 

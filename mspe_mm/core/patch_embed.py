@@ -9,15 +9,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .cache import DerivedTensors
+from .geometry import PatchGeometry
 from .resize import ANTIALIASED, check_interpolation, pi_resize
-from .resolution import KERNEL_POLICIES, choose_kernel, fit_kernel
+from .resolution import KERNEL_POLICIES, choose_kernel, default_kernel_sizes, fit_kernel
 
 PARAMETERIZATIONS = ('native', 'residual')
 PADDINGS = ('corner', 'same', None)
+LAYOUTS = ('NLC', 'NHWC', 'NCHW')
 
 
 class PatchKernel(nn.Module):
-    """The weight (D, C, k, k) and the bias (D) of one patch kernel, zero until set."""
+    """The weight (D, C, size, size) and the bias (D) of one patch kernel, zero until set."""
 
     def __init__(self, in_channels: int, embed_dims: int, size: int, bias: bool = True) -> None:
         super().__init__()
@@ -26,7 +28,7 @@ class PatchKernel(nn.Module):
 
 
 class MultiScalePatchEmbed(nn.Module):
-    """Multi-scale patch embedding (MSPE, NeurIPS 2024), non-overlapping.
+    """Multi-scale patch embedding (MSPE, NeurIPS 2024).
 
     The pretrained kernel of ``patch_size`` pixels stands under the host's own parameter name and never changes. Beside
     it, ``kernels`` holds one kernel for each other native size: the only weights that tuning trains (theta). An image is
@@ -36,12 +38,18 @@ class MultiScalePatchEmbed(nn.Module):
     A state dict without ``kernels`` (a stock checkpoint) loads with ``strict=True``: the kernels are then set from the
     pretrained one, so that an untrained layer is FlexiViT at the native resolutions (everywhere, with ``'residual'``).
 
+    Patches overlap where ``base_kernel`` is larger than ``patch_size``. Kernels are named by their patch size, the stride
+    of the convolution; how far one reaches beyond its patch is :mod:`~mspe_mm.core.geometry`'s affair.
+
     Args:
         in_channels: Channels of the image.
         embed_dims: Width D of the tokens.
         patch_size: Patch size at the base resolution, in pixels.
         grid_size: Token grid (rows, columns) at the base resolution, or one number for both.
-        kernel_sizes: Native patch sizes of the kernels in pixels, ascending; ``patch_size`` is one of them.
+        kernel_sizes: Native patch sizes of the kernels in pixels, ascending; ``patch_size`` is one of them. By default its
+            quarters, see :func:`~mspe_mm.core.resolution.default_kernel_sizes`.
+        base_kernel: Extent of the pretrained kernel in pixels, if larger than a patch: odd, with a padding of
+            ``base_kernel // 2``, as in PVT v2 and SegFormer (7 px on 4 px patches).
         bias: Whether the kernels have a bias.
         kernel_policy: ``'fixed'``, ``'isotropic'`` or ``'constant'``, see :func:`~mspe_mm.core.resolution.fit_kernel`.
         parameterization: How kernel i is stored. ``'native'`` (the paper's): as itself, at k_i, resized from there.
@@ -51,8 +59,11 @@ class MultiScalePatchEmbed(nn.Module):
         interpolation: Downsampling model of the images, see :mod:`mspe_mm.core.resize`.
         antialias: Likewise.
         padding: What happens to a rest smaller than a patch: zeros after it (``'corner'``), zeros around (``'same'``), as
-            mmcv's adaptive padding does, or nothing: the rest is not seen (None).
+            mmcv's adaptive padding does, or nothing: the rest is not seen (None). Overlapping patches have ``'corner'``.
         norm: A layer applied to the tokens, as in the host; not tuned.
+        layout: Axes of the tokens, as the host has them: ``'NLC'``, ``'NHWC'`` or ``'NCHW'``.
+        with_grid: Whether their grid is returned beside them, as mmseg and mmdet have it.
+        strict_grid: Refuse images whose tokens are not on the base grid, for hosts that can take no other.
         proj_name: The host's name of the pretrained convolution.
 
     Raises:
@@ -64,8 +75,9 @@ class MultiScalePatchEmbed(nn.Module):
                  embed_dims: int = 768,
                  patch_size: int = 16,
                  grid_size: int | tuple[int, int] = 14,
-                 kernel_sizes: Sequence[int] = (4, 8, 12, 16),
+                 kernel_sizes: Sequence[int] | None = None,
                  *,
+                 base_kernel: int | None = None,
                  bias: bool = True,
                  kernel_policy: str = 'fixed',
                  parameterization: str = 'residual',
@@ -74,20 +86,32 @@ class MultiScalePatchEmbed(nn.Module):
                  antialias: bool = True,
                  padding: str | None = 'corner',
                  norm: nn.Module | None = None,
+                 layout: str = 'NLC',
+                 with_grid: bool = True,
+                 strict_grid: bool = False,
                  proj_name: str = 'proj') -> None:
         super().__init__()
         self.in_channels, self.embed_dims, self.patch_size = in_channels, embed_dims, patch_size
         self.grid_size = (grid_size, grid_size) if isinstance(grid_size, int) else tuple(grid_size)
+        if kernel_sizes is None:
+            kernel_sizes = default_kernel_sizes(patch_size) if isinstance(patch_size, int) else (patch_size, )
         self.kernel_sizes = tuple(kernel_sizes) if isinstance(kernel_sizes, Sequence) else (kernel_sizes, )
         self.kernel_policy, self.parameterization = kernel_policy, parameterization
         self.interpolation, self.padding = interpolation, padding
         self.antialias = antialias and interpolation in ANTIALIASED    # the others have no such choice
+        self.layout, self.with_grid, self.strict_grid = layout, with_grid, strict_grid
         self._check_settings()
+        self.geometry = PatchGeometry(patch_size, base_kernel or patch_size)
+        if self.geometry.overlaps and padding != 'corner':
+            raise ValueError(f"overlapping patches are embedded with padding='corner', got {padding!r}")
 
         self.proj_name = proj_name
-        self.add_module(proj_name, nn.Conv2d(in_channels, embed_dims, patch_size, stride=patch_size, bias=bias))
+        before, _ = self.geometry.reach(patch_size)
+        self.add_module(proj_name, nn.Conv2d(
+            in_channels, embed_dims, self.geometry.kernel_size, stride=patch_size, padding=before, bias=bias))
         own_sizes = [k for k in self.kernel_sizes if k != patch_size or tune_base]
-        self.kernels = nn.ModuleDict({str(k): PatchKernel(in_channels, embed_dims, k, bias) for k in own_sizes})
+        self.kernels = nn.ModuleDict({
+            str(k): PatchKernel(in_channels, embed_dims, self.geometry.kernel(k), bias) for k in own_sizes})
         self.norm = norm
         self._forced_kernel: int | None = None
         self._cache = DerivedTensors()
@@ -108,7 +132,7 @@ class MultiScalePatchEmbed(nn.Module):
             raise ValueError(f'grid_size must be one or two numbers of tokens, got {self.grid_size}')
         for name, value, choices in (('kernel_policy', self.kernel_policy, KERNEL_POLICIES),
                                      ('parameterization', self.parameterization, PARAMETERIZATIONS),
-                                     ('padding', self.padding, PADDINGS)):
+                                     ('padding', self.padding, PADDINGS), ('layout', self.layout, LAYOUTS)):
             if value not in choices:
                 raise ValueError(f'unknown {name} {value!r}: choose one of {choices}')
         check_interpolation(self.interpolation)
@@ -156,12 +180,19 @@ class MultiScalePatchEmbed(nn.Module):
             state_dict.update({f'{prefix}kernels.{name}': value for name, value in kernels.items()})
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
-    def resize_kernel(self, weight: Tensor, size: tuple[int, int]) -> Tensor:
-        """PI-resize (D, C, h, w) to (D, C, *size) under the layer's downsampling model."""
-        return pi_resize(weight, size, self.interpolation, self.antialias)
+    def resize_kernel(self, weight: Tensor, size: tuple[int, int], native: int | None = None) -> Tensor:
+        """PI-resize kernels to patches of ``size`` (height, width) under the layer's downsampling model.
+
+        ``native`` is the patch size that ``weight`` is for, by default the pretrained kernel's. Without overlap, kernels are
+        as large as their patches, and it is not needed.
+        """
+        if not self.geometry.overlaps:
+            return pi_resize(weight, size, self.interpolation, self.antialias)
+        native = native or self.patch_size
+        return self.geometry.resize(weight, size, (native, native), self.interpolation, self.antialias)
 
     def kernel_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
-        """(height, width) in pixels of the patches of an image of ``image_size`` (height, width)."""
+        """(height, width) in pixels of the patches (not of what overlaps) of an image of ``image_size`` (height, width)."""
         return fit_kernel(image_size, self.grid_size, self.patch_size, self.kernel_policy)
 
     def token_grid(self, image_size: tuple[int, int]) -> tuple[int, int]:
@@ -193,45 +224,62 @@ class MultiScalePatchEmbed(nn.Module):
 
         ``'constant'`` gives the stock patch embedding, ``'fixed'`` and ``'isotropic'`` give FlexiViT's.
         """
-        layer = MultiScalePatchEmbed(
+        layer = type(self)(
             self.in_channels, self.embed_dims, self.patch_size, self.grid_size, (self.patch_size, ),
-            bias=self.base.bias is not None, kernel_policy=kernel_policy, interpolation=self.interpolation,
-            antialias=self.antialias, padding=self.padding, norm=self.norm, proj_name=self.proj_name)
+            base_kernel=self.geometry.kernel_size, bias=self.base.bias is not None, kernel_policy=kernel_policy,
+            interpolation=self.interpolation, antialias=self.antialias, padding=self.padding, norm=self.norm,
+            layout=self.layout, with_grid=self.with_grid, strict_grid=self.strict_grid, proj_name=self.proj_name)
         layer.add_module(self.proj_name, self.base)
         return layer.train(self.training)
 
     def sized_kernel(self, size: tuple[int, int], index: int) -> tuple[Tensor, Tensor | None]:
-        """Weight (D, C, *size) and bias (D) of kernel ``index`` of ``kernel_sizes``, resized to ``size`` (height, width)."""
+        """Weight and bias (D) of kernel ``index`` of ``kernel_sizes``, resized to patches of ``size`` (height, width).
+
+        The weight is (D, C, *size), or larger where patches overlap.
+        """
         base, name = self.base, str(self.kernel_sizes[index])
         if name not in self.kernels:
             return self.resize_kernel(base.weight, size), base.bias
         own = self.kernels[name]
-        weight = self.resize_kernel(own.weight, size)
+        weight = self.resize_kernel(own.weight, size, self.kernel_sizes[index])
         if self.parameterization == 'native':
             return weight, own.bias
         return self.resize_kernel(base.weight, size) + weight, None if base.bias is None else base.bias + own.bias
 
-    def forward(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
+    def forward(self, x: Tensor) -> tuple[Tensor, tuple[int, int]] | Tensor:
         """Embed a batch of images.
 
         Args:
             x: (B, C, H, W), any H and W from 1.
 
         Returns:
-            tokens (B, L, D) and their grid (rows, columns), L = rows * columns.
+            tokens (B, L, D) and their grid (rows, columns), L = rows * columns. Other ``layout``s: (B, rows, columns, D) or
+            (B, D, rows, columns). Without ``with_grid``: the tokens alone.
+
+        Raises:
+            ValueError: If the tokens are not on the base grid and ``strict_grid`` asks for it.
         """
         image_size = tuple(x.shape[-2:])
         size = self.kernel_size(image_size)
         index = self.kernel_index(image_size) if self._forced_kernel is None else self._forced_kernel
         weight, bias = self._cached_kernel(size, index)
-        x = F.conv2d(_pad_to_patches(x, size, self.padding), weight, bias, stride=size)
+        reach = tuple(self.geometry.reach(k) for k in size)
+        x = _pad_to_patches(x, size, self.padding, reach)
+        x = F.conv2d(x, weight, bias, stride=size, padding=tuple(before for before, _ in reach))
         grid = (x.shape[-2], x.shape[-1])
-        tokens = x.flatten(2).transpose(1, 2)
-        return (tokens if self.norm is None else self.norm(tokens)), grid
+        if self.strict_grid and grid != self.grid_size:
+            rows, columns = self.grid_size
+            raise ValueError(f'an image of {image_size[0]} x {image_size[1]} px has {grid[0]} x {grid[1]} tokens, and the '
+                             f'model takes {rows} x {columns} only: resize images to a multiple of {rows} x {columns} px')
+        if self.layout != 'NCHW':
+            x = x.flatten(2).transpose(1, 2) if self.layout == 'NLC' else x.permute(0, 2, 3, 1)
+        if self.norm is not None:
+            x = self.norm(x)
+        return (x, grid) if self.with_grid else x
 
     def _cached_kernel(self, size: tuple[int, int], index: int) -> tuple[Tensor, Tensor | None]:
         """``sized_kernel``, kept between the images of an evaluation."""
-        if self.training or size == self.base.kernel_size:
+        if self.training or size == self.base.stride:
             return self.sized_kernel(size, index)
         parameters = [*self.base.parameters(), *self.kernels.parameters()]
         return self._cache.get((size, index), parameters, lambda: self.sized_kernel(size, index))
@@ -246,14 +294,19 @@ class MultiScalePatchEmbed(nn.Module):
                 f'antialias={self.antialias}')
 
 
-def _pad_to_patches(x: Tensor, patch: tuple[int, int], padding: str | None) -> Tensor:
-    """Pad (B, C, H, W) with zeros to whole patches, as mmcv's ``AdaptivePadding`` does."""
+def _pad_to_patches(x: Tensor, patch: tuple[int, int], padding: str | None, reach: tuple[tuple[int, int], ...]) -> Tensor:
+    """Pad (B, C, H, W) with zeros to whole patches, as mmcv's ``AdaptivePadding`` does.
+
+    ``reach`` is how far kernels see (before, from then on) on each axis; the convolution pads by the first on both sides.
+    """
     if padding is None:
         if x.shape[-2] < patch[0] or x.shape[-1] < patch[1]:
             raise ValueError(f'an image of {x.shape[-2]} x {x.shape[-1]} px has no room for a patch of {patch[0]} x '
                              f"{patch[1]} px: set padding='corner'")
         return x
-    bottom, right = -x.shape[-2] % patch[0], -x.shape[-1] % patch[1]
+    # What the last patch's kernel sees beyond the image and the convolution's own padding; for a patch alone, -length % p.
+    bottom, right = (max(0, (-(-length // p) - 1) * p + after - length - before)
+                     for length, p, (before, after) in zip(x.shape[-2:], patch, reach))
     if bottom == right == 0:
         return x
     top, left = (bottom // 2, right // 2) if padding == 'same' else (0, 0)

@@ -14,6 +14,14 @@ KERNEL_POLICIES = ('fixed', 'isotropic', 'constant')
 SAMPLINGS = ('double', 'partition')
 
 
+def default_kernel_sizes(patch_size: int) -> tuple[int, ...]:
+    """A quarter, a half, three quarters and the whole of ``patch_size``, in whole pixels (halves up).
+
+    The paper's (4, 8, 12, 16) for 16; (4, 7, 11, 14) for 14; (1, 2, 3, 4) for 4.
+    """
+    return tuple(sorted({max(1, (2 * patch_size * quarters + 4) // 8) for quarters in (1, 2, 3, 4)}))
+
+
 def fit_kernel(image_size: tuple[int, int], grid_size: tuple[int, int], patch_size: int,
                policy: str = 'fixed') -> tuple[int, int]:
     """The patch size that puts the token grid on an image.

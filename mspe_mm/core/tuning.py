@@ -34,6 +34,7 @@ def tuning_mode(model: nn.Module, patch_embed: MultiScalePatchEmbed) -> None:
     for child in model.children():
         child.eval()
     patch_embed.train()
+    patch_embed.kernels.requires_grad_(True)    # a host's frozen_stages freezes them at every change of mode
 
 
 @dataclass

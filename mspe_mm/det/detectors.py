@@ -7,7 +7,9 @@ from mmdet.structures import OptSampleList, SampleList
 from mmengine.model import BaseModule
 from torch import Tensor
 
-from ..core import MultiResolutionObjective, MultiScalePatchEmbed, freeze_all_but_kernels, tuning_mode
+from ..core import MultiResolutionObjective, MultiScalePatchEmbed, convert_patch_embed, freeze_all_but_kernels, tuning_mode
+from ..core.adapter import find_patch_embed
+from ..core.convert import following_base
 from ..errors import InputError
 from .data_preprocessor import MSPEDetDataPreprocessor
 from .frame import frame_scale, in_frame
@@ -18,7 +20,7 @@ class MultiResolutionDetectorMixin(FullPrecisionHeadsMixin):
     """Makes any mmdet detector one for images of any resolution, and tunes its patch embedding.
 
     Compose it before the detector: ``class MyDetector(MultiResolutionDetectorMixin, RetinaNet)``. The backbone has to
-    have an MSPE layer ``patch_embed``. Heads, anchors, strides and necks are the host's; see
+    have an MSPE layer, or be given one by ``patch_embed``. Heads, anchors, strides and necks are the host's; see
     :mod:`mspe_mm.det.frame` for what they see. Detections are in the original image; with ``rescale=False`` they stay in
     the frame.
 
@@ -26,18 +28,24 @@ class MultiResolutionDetectorMixin(FullPrecisionHeadsMixin):
         tuning: ``dict(base_weight=..., sampling=..., aspect_jitter=...)`` of
             :class:`~mspe_mm.core.MultiResolutionObjective`; ``dict()`` takes the defaults. With None the detector trains
             as the host's.
+        patch_embed: ``dict(base_resolution=..., kernel_sizes=..., ...)`` of :func:`~mspe_mm.core.convert_patch_embed`, which
+            gives a stock backbone (``SwinTransformer``, ``PyramidVisionTransformerV2``, ...) its MSPE layer.
         *args, **kwargs: The host's.
 
     Raises:
-        InputError: If the backbone has no MSPE layer, or the data preprocessor is for another base resolution.
+        InputError: If the backbone has no MSPE layer and cannot be given one, or the data preprocessor is for another base
+            resolution.
     """
 
-    def __init__(self, *args, tuning: dict | None = None, **kwargs) -> None:
+    def __init__(self, *args, tuning: dict | None = None, patch_embed: dict | None = None, **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        layer = getattr(self.backbone, 'patch_embed', None)
-        if not isinstance(layer, MultiScalePatchEmbed):
+        if patch_embed is not None:
+            convert_patch_embed(self.backbone, **patch_embed)
+        if not any(isinstance(module, MultiScalePatchEmbed) for module in self.backbone.modules()):
             raise InputError(f'{type(self).__name__} needs a backbone with an MSPE layer, and '
-                             f"{type(self.backbone).__name__} has none: set model.backbone.type='MSPEViTDet'")
+                             f"{type(self.backbone).__name__} has none: set model.backbone.type='MSPEViTDet', or "
+                             'model.patch_embed=dict(base_resolution=...) to convert it')
+        layer = self.mspe_layer
         preprocessor = self.data_preprocessor
         if isinstance(preprocessor, MSPEDetDataPreprocessor) and (
                 preprocessor.base_resolution, preprocessor.patch_size) != (layer.base_resolution, layer.patch_size):
@@ -49,10 +57,19 @@ class MultiResolutionDetectorMixin(FullPrecisionHeadsMixin):
             self.tuning = MultiResolutionObjective(**tuning)
             freeze_all_but_kernels(self, layer)
 
+    @property
+    def mspe_layer(self) -> MultiScalePatchEmbed:
+        """The patch embedding, wherever the backbone keeps it."""
+        return find_patch_embed(self.backbone)
+
+    def init_weights(self) -> None:
+        with following_base(self.mspe_layer):
+            super().init_weights()
+
     def train(self, mode: bool = True) -> MultiResolutionDetectorMixin:
         super().train(mode)
         if mode and self.tuning is not None:
-            tuning_mode(self, self.backbone.patch_embed)
+            tuning_mode(self, self.mspe_layer)
             # A head may predict in other units in eval mode than its loss is in (FCOS). The layers inside, which drop
             # things and gather statistics, are no BaseModules and stay in eval mode.
             for name, child in self.named_children():
@@ -71,7 +88,7 @@ class MultiResolutionDetectorMixin(FullPrecisionHeadsMixin):
         Raises:
             InputError: If the images are not at the base resolution.
         """
-        layer, size = self.backbone.patch_embed, tuple(batch_inputs.shape[-2:])
+        layer, size = self.mspe_layer, tuple(batch_inputs.shape[-2:])
         if frame_scale(layer, size) != (1., 1.):
             raise InputError(
                 f'a training batch is {size[0]} x {size[1]} px, and training is at the base resolution of '
@@ -83,11 +100,11 @@ class MultiResolutionDetectorMixin(FullPrecisionHeadsMixin):
 
     def predict(self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True) -> SampleList:
         """The host's, with heads in the reference frame."""
-        with in_frame(self.backbone.patch_embed, tuple(batch_inputs.shape[-2:]), batch_data_samples):
+        with in_frame(self.mspe_layer, tuple(batch_inputs.shape[-2:]), batch_data_samples):
             return super().predict(batch_inputs, batch_data_samples, rescale=rescale)
 
     def _forward(self, batch_inputs: Tensor, batch_data_samples: OptSampleList = None) -> tuple:
-        with in_frame(self.backbone.patch_embed, tuple(batch_inputs.shape[-2:]), batch_data_samples):
+        with in_frame(self.mspe_layer, tuple(batch_inputs.shape[-2:]), batch_data_samples):
             return super()._forward(batch_inputs, batch_data_samples)
 
 

@@ -6,7 +6,9 @@ from mmseg.registry import MODELS
 from mmseg.utils import SampleList
 from torch import Tensor
 
-from ..core import MultiResolutionObjective, MultiScalePatchEmbed, freeze_all_but_kernels, tuning_mode
+from ..core import MultiResolutionObjective, MultiScalePatchEmbed, convert_patch_embed, freeze_all_but_kernels, tuning_mode
+from ..core.adapter import find_patch_embed
+from ..core.convert import following_base
 from ..errors import InputError
 
 
@@ -18,26 +20,40 @@ class MSPEEncoderDecoder(EncoderDecoder):
         tuning: ``dict(base_weight=..., sampling=..., aspect_jitter=...)`` of
             :class:`~mspe_mm.core.MultiResolutionObjective`; ``dict()`` takes the defaults. With None the model is a plain
             ``EncoderDecoder`` in training too.
+        patch_embed: ``dict(base_resolution=..., kernel_sizes=..., ...)`` of :func:`~mspe_mm.core.convert_patch_embed`, which
+            gives a stock backbone (``SwinTransformer``, ``MixVisionTransformer``, ...) its MSPE layer.
         *args, **kwargs: The host's.
 
     Raises:
-        InputError: If the backbone has no MSPE layer.
+        InputError: If the backbone has no MSPE layer, or cannot be given one.
     """
 
-    def __init__(self, *args, tuning: dict | None = None, **kwargs) -> None:
+    def __init__(self, *args, tuning: dict | None = None, patch_embed: dict | None = None, **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        if not isinstance(getattr(self.backbone, 'patch_embed', None), MultiScalePatchEmbed):
+        if patch_embed is not None:
+            convert_patch_embed(self.backbone, **patch_embed)
+        if not any(isinstance(module, MultiScalePatchEmbed) for module in self.backbone.modules()):
             raise InputError(f'MSPEEncoderDecoder needs a backbone with an MSPE layer, and {type(self.backbone).__name__} '
-                             "has none: set model.backbone.type='MSPEViT'")
+                             "has none: set model.backbone.type='MSPEViT', or model.patch_embed=dict(base_resolution=...) "
+                             'to convert it')
         self.tuning = None
         if tuning is not None:
             self.tuning = MultiResolutionObjective(**tuning)
-            freeze_all_but_kernels(self, self.backbone.patch_embed)
+            freeze_all_but_kernels(self, self.mspe_layer)
+
+    @property
+    def mspe_layer(self) -> MultiScalePatchEmbed:
+        """The patch embedding, wherever the backbone keeps it."""
+        return find_patch_embed(self.backbone)
+
+    def init_weights(self) -> None:
+        with following_base(self.mspe_layer):
+            super().init_weights()
 
     def train(self, mode: bool = True) -> MSPEEncoderDecoder:
         super().train(mode)
         if mode and self.tuning is not None:
-            tuning_mode(self, self.backbone.patch_embed)
+            tuning_mode(self, self.mspe_layer)
         return self
 
     def loss(self, inputs: Tensor, data_samples: SampleList) -> dict:
@@ -50,4 +66,4 @@ class MSPEEncoderDecoder(EncoderDecoder):
         if self.tuning is None:
             return super().loss(inputs, data_samples)
         host_loss = super().loss
-        return self.tuning(self.backbone.patch_embed, inputs, lambda images: host_loss(images, data_samples))
+        return self.tuning(self.mspe_layer, inputs, lambda images: host_loss(images, data_samples))

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mspe_mm.core import choose_kernel, draw_patch_size, fit_kernel, sampling_range
+from mspe_mm.core import choose_kernel, default_kernel_sizes, draw_patch_size, fit_kernel, sampling_range
 
 PAPER = (4, 8, 12, 16)
 
@@ -59,6 +59,12 @@ def test_an_empty_image_and_an_unknown_policy_are_refused_by_name():
         fit_kernel((0, 32), (14, 14), 16)
     with pytest.raises(ValueError, match=r"'square'.*fixed, isotropic, constant"):
         fit_kernel((32, 32), (14, 14), 16, 'square')
+
+
+@pytest.mark.parametrize(('patch_size', 'kernels'), [
+    (16, PAPER), (14, (4, 7, 11, 14)), (32, (8, 16, 24, 32)), (8, (2, 4, 6, 8)), (4, (1, 2, 3, 4)), (2, (1, 2)), (1, (1, ))])
+def test_default_kernels_are_the_quarters_of_the_patch(patch_size, kernels):
+    assert default_kernel_sizes(patch_size) == kernels
 
 
 # -- Eq. 10 ------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,12 @@
+# Tunes the patch embedding of mmseg's UPerNet on Swin-T for 128 to 512 px and beyond. Whole images are tested, 512 px on
+# their short side: 'isotropic' keeps the patches square whatever their aspect ratio.
+_base_ = [
+    './_base_/models/upernet_swin-t.py', './_base_/datasets/ade20k_512x512.py', './_base_/schedules/mspe_5e.py',
+    './_base_/default_runtime.py'
+]
+model = dict(
+    type='MSPEEncoderDecoder',
+    patch_embed=dict(base_resolution=(512, 512), kernel_sizes=(1, 2, 3, 4), kernel_policy='isotropic'),
+    tuning=dict(base_weight=1.0, sampling='double'))
+train_dataloader = dict(batch_size=64, sampler=dict(_delete_=True, type='DefaultSampler', shuffle=True))
+load_from = 'https://download.openmmlab.com/mmsegmentation/v0.5/swin/upernet_swin_tiny_patch4_window7_512x512_160k_ade20k_pretrain_224x224_1K/upernet_swin_tiny_patch4_window7_512x512_160k_ade20k_pretrain_224x224_1K_20210531_112542-e380ad3e.pth'  # noqa: E501

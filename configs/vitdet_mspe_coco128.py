@@ -8,17 +8,18 @@ model = dict(
     backbone=dict(kernel_sizes=(4, 8, 12, 16), kernel_policy='fixed'))
 load_from = 'work_dirs/vitdet_coco128/epoch_160.pth'
 
-max_epochs = 20
+max_epochs = 10
+train_dataloader = dict(batch_size=4)
 optim_wrapper = dict(
     type='OptimWrapper', optimizer=dict(type='SGD', lr=1e-2, momentum=0.9, weight_decay=5e-4))
 param_scheduler = [
-    dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=30),
+    dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=20),
     dict(type='CosineAnnealingLR', eta_min=0, by_epoch=True, begin=0, end=max_epochs, convert_to_iter_based=True),
 ]
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=max_epochs)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
-default_hooks = dict(logger=dict(interval=32))
+default_hooks = dict(logger=dict(interval=8))
 log_processor = dict(window_size=32)
 custom_hooks = [dict(type='DatasetCheckHook'), dict(type='AdapterHook')]
 randomness = dict(seed=0)

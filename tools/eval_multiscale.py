@@ -41,6 +41,7 @@ def main():
     args = parse_args()
     args.work_dir = args.work_dir or str(Path(args.out_dir) / 'log')
     cfg = cli.load_config(args)
+    cli.require_weights(cfg, args)
     task = task_of(cfg)
     task.evaluator_config(cfg.test_evaluator, args.bootstrap)    # refuses before anything is loaded
     cfg.load_from, cfg.resume, cfg.log_level = args.checkpoint, False, 'ERROR'

@@ -193,7 +193,7 @@ class MultiScalePatchEmbed(nn.Module):
 
         ``'constant'`` gives the stock patch embedding, ``'fixed'`` and ``'isotropic'`` give FlexiViT's.
         """
-        layer = MultiScalePatchEmbed(
+        layer = type(self)(
             self.in_channels, self.embed_dims, self.patch_size, self.grid_size, (self.patch_size, ),
             bias=self.base.bias is not None, kernel_policy=kernel_policy, interpolation=self.interpolation,
             antialias=self.antialias, padding=self.padding, norm=self.norm, proj_name=self.proj_name)

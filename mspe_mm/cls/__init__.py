@@ -13,9 +13,10 @@ from .classifier import MSPEClassifier, TimmClassifier
 from .convert import convert_patch_embed
 from .dataset import TimmImageFolder
 from .metric import TopKAccuracy
+from .rivit import RIViT
 from .transforms import LoadRGBImage, PackImage, TimmTransform, TorchvisionTransform
 
 __all__ = [
-    'ClassCheckHook', 'LoadRGBImage', 'MSPEClassifier', 'PackImage', 'TimmClassifier', 'TimmImageFolder', 'TimmTransform',
-    'TopKAccuracy', 'TorchvisionTransform', 'convert_patch_embed'
+    'ClassCheckHook', 'LoadRGBImage', 'MSPEClassifier', 'PackImage', 'RIViT', 'TimmClassifier', 'TimmImageFolder',
+    'TimmTransform', 'TopKAccuracy', 'TorchvisionTransform', 'convert_patch_embed'
 ]

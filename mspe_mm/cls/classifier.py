@@ -13,6 +13,7 @@ from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 
 from ..core import MultiResolutionObjective, freeze_all_but_kernels, tuning_mode
+from ..core.multi_resolution import MultiResolutionTraining
 from ..errors import InputError
 from .convert import convert_patch_embed
 
@@ -28,6 +29,7 @@ class TimmClassifier(BaseModel):
         pretrained: Load the weights that the name stands for from the hub.
         checkpoint: File of weights to load by timm (``.pth``, ``.safetensors``, ``.npz``), instead of the hub's.
         model_kwargs: Further arguments of ``timm.create_model``: ``num_classes``, ``img_size``, ``drop_path_rate``, ...
+        resolutions: Train at each of these resolutions in pixels, in every step, instead of at that of the images.
         data_preprocessor: By default ``ImgDataPreprocessor`` with the model's mean and standard deviation.
         init_cfg: mmengine's.
 
@@ -43,6 +45,7 @@ class TimmClassifier(BaseModel):
                  pretrained: bool = False,
                  checkpoint: str | None = None,
                  model_kwargs: dict | None = None,
+                 resolutions: Sequence[int | tuple[int, int]] | None = None,
                  data_preprocessor: dict | None = None,
                  init_cfg: dict | None = None) -> None:
         backbone = create_timm_model(timm_name, pretrained, checkpoint, **(model_kwargs or {}))
@@ -52,6 +55,7 @@ class TimmClassifier(BaseModel):
                 type='ImgDataPreprocessor', **{key: [255 * value for value in config[key]] for key in ('mean', 'std')})
         super().__init__(data_preprocessor, init_cfg)
         self.backbone = backbone
+        self.multi_resolution = resolutions and MultiResolutionTraining(resolutions)
 
     @property
     def num_classes(self) -> int:
@@ -83,9 +87,13 @@ class TimmClassifier(BaseModel):
         return data_samples
 
     def loss(self, inputs: Tensor, data_samples: list[BaseDataElement]) -> dict[str, Tensor]:
-        """Cross entropy of the images (B, C, H, W)."""
+        """Cross entropy of the images (B, C, H, W), by resolution if there are several."""
         labels = inputs.new_tensor([sample.gt_label for sample in data_samples]).long()
-        return dict(loss=F.cross_entropy(self.backbone(inputs), labels))
+
+        def plain_loss(images: Tensor) -> dict[str, Tensor]:
+            return dict(loss=F.cross_entropy(self.backbone(images), labels))
+
+        return self.multi_resolution(inputs, plain_loss) if self.multi_resolution else plain_loss(inputs)
 
 
 @MODELS.register_module()

@@ -12,7 +12,8 @@ from mmengine.structures import BaseDataElement
 from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 
-from ..core import MultiResolutionObjective, freeze_all_but_kernels, tuning_mode
+from ..core import freeze_all_but_kernels, tuning_mode
+from ..core.budget import build_objective, trains_kernels_alone
 from ..core.multi_resolution import MultiResolutionTraining
 from ..errors import InputError
 from .convert import convert_patch_embed
@@ -109,8 +110,9 @@ class MSPEClassifier(TimmClassifier):
         tune_base: Whether the base size has a tunable kernel too.
         downsampling: ``dict(interpolation=..., antialias=...)``, how the images lose their resolution.
         tuning: ``dict(base_weight=..., sampling=..., aspect_jitter=...)`` of
-            :class:`~mspe_mm.core.MultiResolutionObjective`; ``dict()`` takes the defaults. With None all weights train, as
-            those of a :class:`TimmClassifier` do.
+            :class:`~mspe_mm.core.MultiResolutionObjective`; ``dict()`` takes the defaults. Or ``dict(token_grids=...,
+            freeze=...)`` of :class:`~mspe_mm.core.budget.TokenGridObjective`. With None all weights train, as those of a
+            :class:`TimmClassifier` do.
         **kwargs: Of :class:`TimmClassifier`.
 
     See :class:`~mspe_mm.core.MultiScalePatchEmbed` for what the keys of the layer mean.
@@ -130,19 +132,19 @@ class MSPEClassifier(TimmClassifier):
         convert_patch_embed(
             self.backbone, kernel_sizes=kernel_sizes, kernel_policy=kernel_policy, parameterization=parameterization,
             tune_base=tune_base, **(downsampling or {}))
-        self.tuning = None
-        if tuning is not None:
-            self.tuning = MultiResolutionObjective(**tuning)
+        self.tuning = None if tuning is None else build_objective(tuning)
+        self.freezes = tuning is not None and trains_kernels_alone(self.tuning)
+        if self.freezes:
             freeze_all_but_kernels(self, self.backbone.patch_embed)
 
     def train(self, mode: bool = True) -> MSPEClassifier:
         super().train(mode)
-        if mode and self.tuning is not None:
+        if mode and self.freezes:
             tuning_mode(self, self.backbone.patch_embed)
         return self
 
     def loss(self, inputs: Tensor, data_samples: list[BaseDataElement]) -> dict[str, Tensor]:
-        """Cross entropy, or with ``tuning`` the losses of Eq. 7, by kernel.
+        """Cross entropy, or with ``tuning`` the losses of its objective.
 
         Args:
             inputs: (B, C, H, W) images at the base resolution.

@@ -6,7 +6,8 @@ from mmseg.registry import MODELS
 from mmseg.utils import SampleList
 from torch import Tensor
 
-from ..core import MultiResolutionObjective, MultiScalePatchEmbed, freeze_all_but_kernels, tuning_mode
+from ..core import MultiScalePatchEmbed, freeze_all_but_kernels, tuning_mode
+from ..core.budget import build_objective, trains_kernels_alone
 from ..errors import InputError
 
 
@@ -16,7 +17,8 @@ class MSPEEncoderDecoder(EncoderDecoder):
 
     Args:
         tuning: ``dict(base_weight=..., sampling=..., aspect_jitter=...)`` of
-            :class:`~mspe_mm.core.MultiResolutionObjective`; ``dict()`` takes the defaults. With None the model is a plain
+            :class:`~mspe_mm.core.MultiResolutionObjective`; ``dict()`` takes the defaults. Or ``dict(token_grids=...,
+            freeze=...)`` of :class:`~mspe_mm.core.budget.TokenGridObjective`. With None the model is a plain
             ``EncoderDecoder`` in training too.
         *args, **kwargs: The host's.
 
@@ -29,19 +31,19 @@ class MSPEEncoderDecoder(EncoderDecoder):
         if not isinstance(getattr(self.backbone, 'patch_embed', None), MultiScalePatchEmbed):
             raise InputError(f'MSPEEncoderDecoder needs a backbone with an MSPE layer, and {type(self.backbone).__name__} '
                              "has none: set model.backbone.type='MSPEViT'")
-        self.tuning = None
-        if tuning is not None:
-            self.tuning = MultiResolutionObjective(**tuning)
+        self.tuning = None if tuning is None else build_objective(tuning)
+        self.freezes = tuning is not None and trains_kernels_alone(self.tuning)
+        if self.freezes:
             freeze_all_but_kernels(self, self.backbone.patch_embed)
 
     def train(self, mode: bool = True) -> MSPEEncoderDecoder:
         super().train(mode)
-        if mode and self.tuning is not None:
+        if mode and self.freezes:
             tuning_mode(self, self.backbone.patch_embed)
         return self
 
     def loss(self, inputs: Tensor, data_samples: SampleList) -> dict:
-        """The host's losses, or with ``tuning`` those of Eq. 7, by kernel.
+        """The host's losses, or with ``tuning`` those of its objective.
 
         Args:
             inputs: (B, C, H, W) images at the base resolution.

@@ -23,19 +23,22 @@ test_dataloader = val_dataloader
 '''
 
 
-def write_config(world: World, name: str, filename: str, more: str = '') -> None:
-    """A small version of the repository's config ``name``, with ``more`` lines."""
-    (world.folder / filename).write_text(CONFIG.format(root=ROOT, name=name, more=more))
+class ClassifierWorld(World):
+    """A world of small classifiers."""
+
+    def write_config(self, name: str, filename: str, more: str = '') -> None:
+        """A small version of the repository's config ``name``, with ``more`` lines."""
+        (self.folder / filename).write_text(CONFIG.format(root=ROOT, name=name, more=more))
 
 
 @pytest.fixture(scope='session')
-def world(tmp_path_factory) -> World:
+def world(tmp_path_factory) -> ClassifierWorld:
     """``base.py`` and ``mspe.py`` with ``base.pth``, ``adapter.safetensors`` and ``work_dirs`` of both trainings."""
-    world = World(tmp_path_factory.mktemp('world'))
+    world = ClassifierWorld(tmp_path_factory.mktemp('world'))
     write_synthetic_folders(world.folder / 'data', num_train=320, num_val=80, size=(32, 32), seed=0)
-    write_config(world, 'vit_synthetic_cls', 'base.py', 'train_cfg = dict(max_epochs=12, val_interval=12)\n'
+    world.write_config('vit_synthetic_cls', 'base.py', 'train_cfg = dict(max_epochs=12, val_interval=12)\n'
                  'param_scheduler = []\ndefault_hooks = dict(checkpoint=dict(interval=12))')
-    write_config(world, 'vit_mspe_synthetic_cls', 'mspe.py',
+    world.write_config('vit_mspe_synthetic_cls', 'mspe.py',
                  "model['kernel_sizes'] = (2, 4, 8)\nload_from = 'base.pth'\n"
                  'train_cfg = dict(max_epochs=2, val_interval=2)\nparam_scheduler = []')
     world.call('train.py', 'base.py')

@@ -194,3 +194,31 @@ def test_published_flexivit_weights_load_by_timm(tmp_path):
     images = noise(2, 3, 64, 64, dtype=torch.float32)
     with torch.no_grad():
         assert torch.equal(model(images), host(images))
+
+
+@pytest.mark.parametrize('grid', [(4, 4), (8, 8), (2, 2), (16, 8)])
+def test_a_token_grid_of_flexivit_is_timms_own_patch_size(grid):
+    """Weights at random, as the published ones cannot be had here; at the base grid equal bit for bit."""
+    host, model = stock('flexivit_small'), mspe('flexivit_small', kernel_sizes=(16, ),
+                                                downsampling=dict(interpolation='bicubic'))
+    model.load_state_dict(named_for(model, host.state_dict()))
+    images = noise(2, 3, 64, 64, dtype=torch.float32)
+    with torch.no_grad(), find_patch_embed(model).force_grid(grid):
+        ours = model.eval()(images)
+    host.set_input_size(patch_size=(64 // grid[0], 64 // grid[1]))
+    with torch.no_grad():
+        if grid == (4, 4):
+            assert torch.equal(ours, host(images))
+        torch.testing.assert_close(ours, host(images), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('freeze', [True, False])
+def test_random_token_grids_train_the_kernels_or_everything(freeze):
+    model = mspe(tuning=dict(token_grids=[8, 16], freeze=freeze), model_kwargs=dict(TINY, drop_rate=0.1))
+    model.train()
+    assert model.backbone.head_drop.training is not freeze
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    kernels = {name for name, _ in model.named_parameters() if '.kernels.' in name}
+    assert trained == (kernels if freeze else {name for name, _ in model.named_parameters()})
+    (name, ) = model(noise(2, 3, 64, 64, dtype=torch.float32), samples(0, 1), 'loss')
+    assert name in ('g8x8.loss', 'g16x16.loss')

@@ -168,3 +168,45 @@ def test_imagenet_configs_have_the_papers_recipe(name):
     assert (cfg.train_cfg.max_epochs, cfg.train_dataloader.batch_size) == (5, 64)
     assert cfg.optim_wrapper.optimizer == dict(type='SGD', lr=1e-3, momentum=0.9, weight_decay=5e-4)
     assert dict(type='AdapterHook') in cfg.custom_hooks
+
+
+def test_token_grids_are_tuned_and_their_trade_off_drawn(world):
+    world.write_config('vit_mspe_synthetic_cls', 'grids.py',
+                       "model.update(kernel_sizes=(2, 4, 8), tuning=dict(_delete_=True, token_grids=[8, 16]))\n"
+                       "load_from = 'base.pth'\ntrain_cfg = dict(max_epochs=1, val_interval=1)\nparam_scheduler = []")
+    world.call('train.py', 'grids.py')
+    base, tuned = weights(world.folder / 'base.pth'), weights(world.folder / 'work_dirs/grids/epoch_1.pth')
+    assert all(torch.equal(base[name], tuned[name]) for name in base)
+    assert all(tuned[f'backbone.patch_embed.kernels.{k}.weight'].abs().max() > 0 for k in (2, 4))
+    world.call('eval_multiscale.py', 'grids.py', 'work_dirs/grids/epoch_1.pth', '--token-grid', '2', '4', '6', '8x4',
+               '--out-dir', 'budgets')
+    results = json.loads((world.folder / 'budgets/results.json').read_text())
+    rows = {(row['method'], *row['token_grid']): row for row in results['rows']}
+    grids = ((2, 2), (4, 4), (6, 6), (8, 4))
+    assert set(rows) == {(method, *grid) for method in METHODS if method != 'img_resize' for grid in grids}
+    assert (rows['mspe', 8, 4]['kernel_size'], rows['mspe', 8, 4]['resolution']) == ([4, 8], [32, 32])
+    assert (rows['mspe', 6, 6]['kernel_size'], rows['mspe', 6, 6]['resolution']) == ([5, 5], [30, 30])
+    assert (rows['vanilla', 8, 4]['kernel_size'], rows['vanilla', 8, 4]['resolution']) == ([8, 8], [64, 32])
+    # Two blocks of width 48 after the embedding, by hand.
+    tokens, dim = 4 * 8 + 1, 48
+    block = tokens * dim * 12 * dim + 2 * tokens**2 * dim
+    assert rows['mspe', 8, 4]['gflops'] * 1e9 == pytest.approx(2 * (32 * 3 * 4 * 8 * dim + 2 * block + 8 * dim))
+    assert len({rows[method, 4, 4]['metrics']['top-1'] for method in ('vanilla', 'flexivit', 'mspe')}) == 1
+    assert (world.folder / 'budgets/trade_off.png').stat().st_size > 10_000
+    assert 'GFLOP' in (world.folder / 'budgets/table.md').read_text()
+    # A second call keeps the rows.
+    world.call('eval_multiscale.py', 'grids.py', 'work_dirs/grids/epoch_1.pth', '--token-grid', '2', '4', '6', '8x4',
+               '--out-dir', 'budgets', '--resume')
+    assert json.loads((world.folder / 'budgets/results.json').read_text()) == results
+
+
+@pytest.mark.parametrize(('args', 'sentence'), [
+    ([], '--resolutions or --token-grid must be given'),
+    (['--token-grid', '0'], "'0' is no token grid"),
+    (['--token-grid', '4', '--resolutions', '16', '32'], '--token-grid takes one resolution'),
+    (['--token-grid', '4', '--methods', 'img_resize'], '--token-grid has no img_resize'),
+])
+def test_bad_token_grids_are_refused(world, args, sentence, capsys):
+    with pytest.raises(AssertionError, match='2'):    # argparse exits with code 2, and a sentence on stderr
+        world.fails('eval_multiscale.py', 'mspe.py', *TUNED, *args, '--out-dir', 'x')
+    assert sentence in capsys.readouterr().err.splitlines()[-1]

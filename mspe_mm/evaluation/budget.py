@@ -4,6 +4,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from matplotlib.ticker import LogLocator, NullFormatter
 from mmengine.runner import Runner
 from prettytable import MARKDOWN, PrettyTable
 
@@ -78,17 +79,21 @@ def write_budget_report(results: dict, out_dir: str | Path, headline: Sequence[s
 
 
 def plot_trade_off(results: dict, path: str | Path, metric: str) -> None:
-    """Metric against arithmetic and against speed: one line a method, one point a token grid."""
+    """Metric against arithmetic and against speed: one line a method, one point a token grid, named at the last method."""
     rows = results['rows']
+    methods = list(dict.fromkeys(row['method'] for row in rows))
     with figure_of(path, len(COSTS)) as panels:
         for axes, (cost, label) in zip(panels, COSTS.items()):
-            for method in dict.fromkeys(row['method'] for row in rows):
+            for method in methods:
                 points = sorted((row[cost], row['metrics'].get(metric) or 0., '{}×{}'.format(*row['token_grid']))
                                 for row in rows if row['method'] == method)
                 axes.plot(*list(zip(*points))[:2], marker=MARKERS.get(method, 'o'), color=COLORS.get(method),
                           label=LABELS.get(method, method))
-                for x, y, grid in points:
-                    axes.annotate(grid, (x, y), xytext=(0, 6), textcoords='offset points', ha='center', fontsize=7)
+                for x, y, grid in points if method == methods[-1] else ():
+                    axes.annotate(grid, (x, y), xytext=(0, 6), textcoords='offset points', ha='center', fontsize=8)
             axes.set_xscale('log')
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.xaxis.set_major_formatter('{x:g}')
+            axes.xaxis.set_minor_formatter(NullFormatter())
             axes.set(xlabel=label, ylabel=f'{metric} (%), {results["dataset"]}')
             finish_panel(axes)

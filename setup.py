@@ -20,6 +20,7 @@ setup(
     # Neither OpenMMLab family is named here, so that users of either can install; the extras name them.
     install_requires=['torch>=2.1', 'numpy', 'safetensors', 'matplotlib', 'prettytable', 'tqdm'],
     extras_require={
+        'cls': ['onedl-mmengine>=0.10.12', 'timm>=1.0.31'],
         'onedl': ['onedl-mmengine>=0.10.12', 'onedl-mmcv>=2.3.6', 'onedl-mmsegmentation>=1.4.2',
                   'onedl-mmdetection>=3.5.1'],
         'upstream': ['mmengine>=0.10.4', 'mmcv>=2.0.0', 'mmsegmentation>=1.2.2', 'mmdet>=3.3.0'],

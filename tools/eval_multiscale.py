@@ -2,6 +2,10 @@
 
     python tools/eval_multiscale.py configs/setr_mspe_ade20k.py CHECKPOINT --adapter adapter.safetensors \
         --resolutions 128 256 512 --methods vanilla img_resize flexivit mspe --out-dir results/ade20k
+
+Or over token grids at one resolution, the base by default, and what each costs: table, results.json and trade_off.png.
+
+    python tools/eval_multiscale.py configs/vit-b_mspe_imagenet.py --token-grid 7 14 28 --out-dir results/budgets
 """
 import argparse
 import re
@@ -10,6 +14,8 @@ from pathlib import Path
 
 from mmengine.dist import is_main_process
 
+from mspe_mm.errors import InputError
+from mspe_mm.evaluation.budget import budget_sweep, write_budget_report
 from mspe_mm.evaluation.methods import METHODS
 from mspe_mm.evaluation.report import write_report
 from mspe_mm.evaluation.sweep import sweep
@@ -17,30 +23,56 @@ from mspe_mm.evaluation.tasks import task_of
 from mspe_mm.runtime import cli
 
 
-def resolution(text):
+def size(text, what, unit):
     if not re.fullmatch(r'[1-9]\d*(x[1-9]\d*)?', text):
-        raise argparse.ArgumentTypeError(f'{text!r} is no resolution: give a positive height in pixels, or HEIGHTxWIDTH')
+        raise argparse.ArgumentTypeError(f'{text!r} is no {what}: give a positive {unit}')
     return [int(length) for length in text.split('x')]
+
+
+def resolution(text):
+    return size(text, 'resolution', 'height in pixels, or HEIGHTxWIDTH')
+
+
+def token_grid(text):
+    return size(text, 'token grid', 'number of rows, or ROWSxCOLUMNS')
+
+
+def whole(sizes, base):
+    """Pairs; a height or number of rows alone takes the aspect ratio of ``base``."""
+    return [tuple(s) if len(s) == 2 else (s[0], max(1, round(s[0] * base[1] / base[0]))) for s in sizes]
 
 
 def parse_args():
     parser = cli.parser('Evaluate methods at several resolutions', checkpoint=True)
-    parser.add_argument('--resolutions', nargs='+', type=resolution, required=True, metavar='R',
+    parser.add_argument('--resolutions', nargs='+', type=resolution, metavar='R',
                         help='resolutions that the base resolution becomes: HEIGHTxWIDTH, or a height alone in the base '
                         "resolution's aspect ratio")
-    parser.add_argument('--methods', nargs='+', choices=METHODS, default=list(METHODS), metavar='METHOD',
-                        help=f'any of {", ".join(METHODS)}; default all')
-    parser.add_argument('--out-dir', required=True, help='folder for results.json, table.md and curve.png')
+    parser.add_argument('--token-grid', nargs='+', type=token_grid, metavar='N',
+                        help='token grids to put on the images of one resolution: ROWSxCOLUMNS, or a number of rows')
+    parser.add_argument('--methods', nargs='+', choices=METHODS, metavar='METHOD',
+                        help=f'any of {", ".join(METHODS)}; default all (with --token-grid all but img_resize)')
+    parser.add_argument('--out-dir', required=True, help='folder for results.json, table.md and the figure')
     parser.add_argument('--bootstrap', type=int, default=0, metavar='N',
                         help='resamples for 95%% intervals over images (1000 is usual); default none')
     parser.add_argument('--resume', action='store_true', help='keep the rows that are already in OUT_DIR/results.json')
-    return parser.parse_args()
+    args = parser.parse_args()
+    if not (args.resolutions or args.token_grid):
+        parser.error('--resolutions or --token-grid must be given')
+    if args.token_grid and len(args.resolutions or [0]) > 1:
+        parser.error('--token-grid takes one resolution: give one value to --resolutions, or leave it out for the base')
+    if args.token_grid and 'img_resize' in (args.methods or []):
+        parser.error('--token-grid has no img_resize: it has the base grid at any resolution')
+    args.methods = args.methods or [method for method in METHODS if not (args.token_grid and method == 'img_resize')]
+    return args
 
 
 def main():
     args = parse_args()
     args.work_dir = args.work_dir or str(Path(args.out_dir) / 'log')
     cfg = cli.load_config(args)
+    cli.require_weights(cfg, args)
+    if args.token_grid and cfg.get('default_scope') == 'mmdet':
+        raise InputError('--token-grid is for classification and segmentation: a detector reads features on the base grid')
     task = task_of(cfg)
     task.evaluator_config(cfg.test_evaluator, args.bootstrap)    # refuses before anything is loaded
     cfg.load_from, cfg.resume, cfg.log_level = args.checkpoint, False, 'ERROR'
@@ -53,16 +85,24 @@ def main():
               file=sys.stderr)
 
     height, width = layer.base_resolution
-    resolutions = [r if len(r) == 2 else [r[0], max(1, round(r[0] * width / height))] for r in args.resolutions]
+    resolutions = whole(args.resolutions or [[height, width]], (height, width))
     dataset = runner.build_dataloader(cfg.test_dataloader).dataset
     header = dict(dataset=cfg.get('dataset_name', type(dataset).__name__), images=len(dataset), config=args.config,
                   checkpoint=args.checkpoint, adapter=args.adapter, reference_resolution=[height, width],
                   downsampling=dict(interpolation=layer.interpolation, antialias=layer.antialias),
                   bootstrap=args.bootstrap)
-    results = sweep(runner, args.methods, [tuple(r) for r in resolutions], args.out_dir, header, args.bootstrap, args.resume)
+    metrics = task.HEADLINE_METRICS, task.TABLE_METRICS
+    if args.token_grid:
+        results = budget_sweep(runner, args.methods, whole(args.token_grid, layer.grid_size), resolutions[0], args.out_dir,
+                               header, args.bootstrap, args.resume)
+        if is_main_process():
+            print(write_budget_report(results, args.out_dir, *metrics))
+    else:
+        results = sweep(runner, args.methods, resolutions, args.out_dir, header, args.bootstrap, args.resume)
+        if is_main_process():
+            print(write_report(results, args.out_dir, *metrics))
     if is_main_process():
-        print(write_report(results, args.out_dir, task.HEADLINE_METRICS, task.TABLE_METRICS))
-        print(f'written to {args.out_dir}: results.json, table.md, curve.png')
+        print(f'written to {args.out_dir}: results.json, table.md, {"trade_off" if args.token_grid else "curve"}.png')
 
 
 if __name__ == '__main__':

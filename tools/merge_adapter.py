@@ -7,7 +7,7 @@ import torch
 from mspe_mm.core.adapter import load_adapter, replacing
 from mspe_mm.errors import InputError
 from mspe_mm.runtime import cli
-from mspe_mm.runtime.checkpoint import check_fits, read_checkpoint, weights_of
+from mspe_mm.runtime.checkpoint import check_fits, named_for, read_checkpoint, weights_of
 
 
 def parse_args():
@@ -21,14 +21,17 @@ def main():
     if not args.adapter:
         raise InputError('there is nothing to merge: give --adapter FILE')
     cfg = cli.load_config(args)
+    cli.require_weights(cfg, args)
     model = cli.build_model(cfg)
     layer = cli.require_mspe(model, args.config)
-    checkpoint = read_checkpoint(args.checkpoint)
-    state_dict = weights_of(checkpoint)
-    check_fits(model, state_dict, args.checkpoint)
-    model.load_state_dict(state_dict, strict=False)    # strict but for BatchNorm's counters: check_fits has looked
+    meta = {}
+    if args.checkpoint:
+        checkpoint = read_checkpoint(args.checkpoint)
+        state_dict = named_for(model, weights_of(checkpoint))
+        check_fits(model, state_dict, args.checkpoint)
+        model.load_state_dict(state_dict, strict=False)    # strict but for BatchNorm's counters: check_fits has looked
+        meta = checkpoint.get('meta', {}) if 'state_dict' in checkpoint else {}
     load_adapter(layer, args.adapter)
-    meta = checkpoint.get('meta', {}) if 'state_dict' in checkpoint else {}
     with replacing(args.out) as temporary:
         torch.save(dict(meta=meta, state_dict=model.state_dict()), temporary)
     print(f'written to {args.out}')

@@ -20,6 +20,9 @@ def main():
     cfg = cli.load_config(args)
     cfg.load_from, cfg.resume = args.checkpoint, False
     cfg.setdefault('strict_load', True)
+    cli.require_weights(cfg, args)
+    if (args.show or args.show_dir) and cfg.get('default_scope') == 'mmengine':
+        raise InputError('predictions of a classifier are not painted: give --out FOLDER instead of --show')
     if args.show or args.show_dir:
         visualization = cfg.default_hooks.setdefault('visualization', dict(type='SegVisualizationHook'))
         visualization.update(draw=True, show=args.show, wait_time=args.wait_time)
@@ -31,8 +34,10 @@ def main():
         cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
         cfg.model = dict(**cfg.tta_model, module=cfg.model)
     if args.out:
-        if cfg.test_evaluator.type == 'CocoMetric':
-            Path(args.out).mkdir(parents=True, exist_ok=True)
+        Path(args.out).mkdir(parents=True, exist_ok=True)
+        if cfg.get('default_scope') == 'mmengine':
+            cfg.test_evaluator = [cfg.test_evaluator, dict(type='DumpResults', out_file_path=f'{args.out}/predictions.pkl')]
+        elif cfg.test_evaluator.type == 'CocoMetric':
             cfg.test_evaluator.outfile_prefix = str(Path(args.out) / 'results')
         else:
             cfg.test_evaluator.update(output_dir=args.out, keep_results=True)

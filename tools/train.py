@@ -19,7 +19,7 @@ def main():
     cfg = cli.load_config(args)
     tuning = cfg.model.get('tuning') is not None
     cfg.setdefault('strict_load', tuning)    # what is frozen has to be right from the start
-    if tuning and not (cfg.load_from or args.resume):
+    if tuning and not (cfg.load_from or args.resume or cli.loads_own_weights(cfg)):
         raise InputError(f'config {args.config} tunes a trained model, and none is given: add --cfg-options '
                          'load_from=CHECKPOINT')
     if args.adapter and not tuning:

@@ -114,6 +114,7 @@ class MultiScalePatchEmbed(nn.Module):
             str(k): PatchKernel(in_channels, embed_dims, self.geometry.kernel(k), bias) for k in own_sizes})
         self.norm = norm
         self._forced_kernel: int | None = None
+        self._forced_grid: tuple[int, int] | None = None
         self._cache = DerivedTensors()
         self.reset_kernels()
 
@@ -193,7 +194,7 @@ class MultiScalePatchEmbed(nn.Module):
 
     def kernel_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
         """(height, width) in pixels of the patches (not of what overlaps) of an image of ``image_size`` (height, width)."""
-        return fit_kernel(image_size, self.grid_size, self.patch_size, self.kernel_policy)
+        return fit_kernel(image_size, self._forced_grid or self.grid_size, self.patch_size, self.kernel_policy)
 
     def token_grid(self, image_size: tuple[int, int]) -> tuple[int, int]:
         """(rows, columns) of the tokens of an image of ``image_size`` (height, width)."""
@@ -204,11 +205,12 @@ class MultiScalePatchEmbed(nn.Module):
         """Which of ``kernel_sizes`` embeds an image of ``image_size`` (height, width), by Eq. 10."""
         if self.kernel_policy == 'constant':
             return self.kernel_sizes.index(self.patch_size)
+        grid = self._forced_grid or self.grid_size
         if self.kernel_policy == 'isotropic':
             # Square patches on a non-square image: its resolution, seen from the grid, is that of its patches.
             patch = self.kernel_size(image_size)
-            image_size = (patch[0] * self.grid_size[0], patch[1] * self.grid_size[1])
-        return choose_kernel(image_size, self.grid_size, self.kernel_sizes)
+            image_size = (patch[0] * grid[0], patch[1] * grid[1])
+        return choose_kernel(image_size, grid, self.kernel_sizes)
 
     @contextmanager
     def force_kernel(self, index: int) -> Iterator[None]:
@@ -218,6 +220,18 @@ class MultiScalePatchEmbed(nn.Module):
             yield
         finally:
             self._forced_kernel = before
+
+    @contextmanager
+    def force_grid(self, grid: tuple[int, int] | None) -> Iterator[None]:
+        """Within the context, put ``grid`` (rows, columns) on every image instead of the base grid; None changes nothing.
+
+        ``grid_size`` stays the base grid: that of the host's position table.
+        """
+        before, self._forced_grid = self._forced_grid, grid
+        try:
+            yield
+        finally:
+            self._forced_grid = before
 
     def single_kernel(self, kernel_policy: str) -> MultiScalePatchEmbed:
         """A layer of the pretrained kernel alone, shared with this one: the untrained baselines.

@@ -1,4 +1,4 @@
-"""Learned position tables on a token grid that they were not learned on.
+"""Positions of tokens: learned tables on a grid that they were not learned on, sinusoids, relative positions.
 
 Grids are (rows, columns); tokens are in row-major order.
 """
@@ -42,6 +42,24 @@ def resample_positions(table: Tensor, grid: tuple[int, int], table_grid: tuple[i
     return resampled.permute(0, 2, 3, 1)
 
 
+def sinusoidal_positions(length: int, dim: int) -> Tensor:
+    """Sinusoids of the position (RIViT, section 3.3.2): ``sin(pos / 10000^(i / dim))`` for even i, ``cos`` for odd i.
+
+    Vaswani et al. give the cosine the frequency of the sine before it, i - 1; the report's formula is followed here.
+
+    Args:
+        length: Number of positions, counted from 0.
+        dim: Width of the tokens.
+
+    Returns:
+        (length, dim), float64, on the CPU.
+    """
+    position = torch.arange(length, dtype=torch.float64)[:, None]
+    channel = torch.arange(dim, dtype=torch.float64)
+    angles = position * 10000.**(-channel / dim)
+    return torch.where(channel.long() % 2 == 0, angles.sin(), angles.cos())
+
+
 def relative_positions(table: Tensor, length: int) -> Tensor:
     """One axis of decomposed relative position, gathered for every pair of a query and a key (MViTv2, ViTDet).
 
@@ -57,3 +75,18 @@ def relative_positions(table: Tensor, length: int) -> Tensor:
         table = F.interpolate(table.T[None], offsets, mode='linear')[0].T
     index = torch.arange(length, device=table.device)
     return table[index[:, None] - index[None, :] + length - 1]
+
+
+def clipped_relative_positions(table: Tensor, length: int) -> Tensor:
+    """One axis of relative position, gathered for every pair; farther offsets are the farthest (Shaw et al., Eq. 4).
+
+    Args:
+        table: (2 n - 1, d), one vector for each offset -(n - 1) .. n - 1 of a query from a key.
+        length: Tokens of the axis.
+
+    Returns:
+        (length, length, d): entry [i, j] belongs to query i and key j, whose offset i - j is clipped to the table's.
+    """
+    farthest = (table.shape[0] - 1) // 2
+    index = torch.arange(length, device=table.device)
+    return table[(index[:, None] - index[None, :]).clamp(-farthest, farthest) + farthest]

@@ -1,4 +1,5 @@
-"""The synthetic data set: textured objects on textured ground, with exact semantic masks and COCO-style instances.
+"""The synthetic data sets: textured objects on textured ground, with exact semantic masks and COCO-style instances; or one
+object an image, in a folder for each class.
 
 Two classes share each shape and its colours and differ in their fine texture alone, whose period of a few pixels hardly
 survives shrinking by 4: what a low resolution costs shows. No texture changes its class when it is mirrored, so training
@@ -105,6 +106,7 @@ _COLOURS = {_disc: (220, 120, 90), _box: (110, 150, 220), _triangle: (200, 190, 
 _GROUND_COLOUR = (170, 160, 130)
 
 CLASSES = tuple(name for name, *_ in _GROUNDS + _OBJECTS)
+OBJECT_CLASSES = CLASSES[len(_GROUNDS):]
 PALETTE = ((200, 180, 120), (120, 120, 120), (220, 60, 40), (250, 150, 120), (30, 80, 200), (120, 170, 250),
            (230, 210, 30), (150, 130, 20), (150, 40, 180), (220, 140, 240))
 
@@ -163,6 +165,33 @@ def _paint(share: np.ndarray, colour: tuple[int, int, int], rng: np.random.Gener
     return dark + (light - dark) * share[..., None]
 
 
+def draw_object(size: tuple[int, int], seed: int, split: str, index: int) -> tuple[np.ndarray, int]:
+    """Draw one object on one ground, which depend on the arguments alone (those of :func:`draw_scene`).
+
+    Returns:
+        (H, W, 3) uint8, RGB, and the index of its class into :data:`OBJECT_CLASSES`: ``index`` modulo their number.
+
+    Raises:
+        InputError: If an argument is out of range.
+    """
+    _check(size, seed)
+    if split not in SPLITS or index < 0:
+        raise InputError(f'the synthetic data set has no image {index} in a split {split!r}: splits are {SPLITS}')
+    rng = np.random.default_rng([seed, SPLITS.index(split), index, 1])    # 1: not the numbers of draw_scene
+    height, width = size
+    y, x = np.mgrid[:height, :width].astype(np.float64)
+    _, ground = _GROUNDS[rng.integers(len(_GROUNDS))]
+    label = index % len(_OBJECTS)
+    _, shape, texture = _OBJECTS[label]
+    radius, tilt = min(size) * rng.uniform(0.3, 0.45), rng.normal(0, 0.2)
+    dy, dx = y - height * rng.uniform(0.4, 0.6), x - width * rng.uniform(0.4, 0.6)
+    mask = shape((np.cos(tilt) * dy - np.sin(tilt) * dx) / radius, (np.sin(tilt) * dy + np.cos(tilt) * dx) / radius)
+    image = _paint(ground(y, x, rng), _GROUND_COLOUR, rng)
+    image[mask] = _paint(texture(y, x, rng), _COLOURS[shape], rng)[mask]
+    image += rng.normal(0, 10, image.shape)
+    return image.clip(0, 255).astype(np.uint8), label
+
+
 def coco_annotations(scene: Scene) -> list[dict]:
     """The visible part of every object of a scene, as COCO annotations without ids.
 
@@ -213,17 +242,10 @@ def write_synthetic(out: str | Path,
     Raises:
         InputError: If an argument is out of range, or ``out`` is a file or holds something else than a synthetic data set.
     """
-    _check(size, seed)
-    for split, count in zip(SPLITS, (num_train, num_val)):
-        if count < 1:
-            raise InputError(f'the {split} split needs at least 1 image, got {count}')
     out = Path(out)
-    parameters = dict(version=VERSION, num_train=num_train, num_val=num_val, size=list(size), seed=seed)
-    if _read_parameters(out) == dict(parameters, complete=True):
+    parameters = _parameters(num_train, num_val, size, seed)
+    if not _begin(out, parameters):
         return False
-    _make_room(out)
-    # From the first file to the last the folder says that it is not complete.
-    _write_json(out / PARAMETERS, dict(parameters, complete=False))
     jobs = [(split, index) for split, count in zip(SPLITS, (num_train, num_val)) for index in range(count)]
     coco = {split: dict(images=[], annotations=[], categories=_categories()) for split in SPLITS}
     for split, index in progress(jobs):
@@ -239,6 +261,49 @@ def write_synthetic(out: str | Path,
     for split in SPLITS:
         _write_json(out / 'annotations' / f'instances_{split}.json', coco[split])
     _write_json(out / PARAMETERS, dict(parameters, complete=True))
+    return True
+
+
+def write_synthetic_folders(out: str | Path,
+                            num_train: int = 600,
+                            num_val: int = 100,
+                            size: tuple[int, int] = (64, 64),
+                            seed: int = 0,
+                            progress: Callable[[Iterable], Iterable] = iter) -> bool:
+    """Write single objects for classification, as ``{train,val}/<class>/*.png``: ImageNet's layout.
+
+    Arguments, returned value and errors are those of :func:`write_synthetic`.
+    """
+    out = Path(out)
+    parameters = dict(_parameters(num_train, num_val, size, seed), task='classification')
+    if not _begin(out, parameters):
+        return False
+    for split, index in progress([(split, index) for split, count in zip(SPLITS, (num_train, num_val))
+                                  for index in range(count)]):
+        image, label = draw_object(size, seed, split, index)
+        path = out / split / OBJECT_CLASSES[label] / f'{index:05d}.png'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+    _write_json(out / PARAMETERS, dict(parameters, complete=True))
+    return True
+
+
+def _parameters(num_train: int, num_val: int, size: tuple[int, int], seed: int) -> dict:
+    """What a data set depends on."""
+    _check(size, seed)
+    for split, count in zip(SPLITS, (num_train, num_val)):
+        if count < 1:
+            raise InputError(f'the {split} split needs at least 1 image, got {count}')
+    return dict(version=VERSION, num_train=num_train, num_val=num_val, size=list(size), seed=seed)
+
+
+def _begin(out: Path, parameters: dict) -> bool:
+    """Make room for a data set; whether it is not there already."""
+    if _read_parameters(out) == dict(parameters, complete=True):
+        return False
+    _make_room(out)
+    # From the first file to the last the folder says that it is not complete.
+    _write_json(out / PARAMETERS, dict(parameters, complete=False))
     return True
 
 
@@ -268,7 +333,7 @@ def _make_room(out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     if any(out.iterdir()) and not (out / PARAMETERS).is_file():
         raise InputError(f'{out} holds something else than a synthetic data set: give another folder')
-    for folder in ('images', 'annotations'):
+    for folder in ('images', 'annotations', *SPLITS):
         if (out / folder).exists():
             shutil.rmtree(out / folder)
 

@@ -3,7 +3,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import matplotlib
@@ -95,11 +96,18 @@ def write_report(results: dict, out_dir: str | Path, headline: Sequence[str], me
 
 def plot_curves(results: dict, path: str | Path, metrics: Sequence[str]) -> None:
     """A panel a metric: metric against resolution, one line a method, with its 95% interval where there is one."""
+    with figure_of(path, len(metrics)) as panels:
+        for axes, metric in zip(panels, metrics):
+            _plot_panel(axes, results, metric)
+
+
+@contextmanager
+def figure_of(path: str | Path, panels: int) -> Iterator[Sequence[Axes]]:
+    """Panels side by side to draw on, saved with one legend above them to ``path`` at the end of the context."""
     matplotlib.use('agg')
-    figure, panels = plt.subplots(1, len(metrics), figsize=(6.4 * len(metrics), 4.4), layout='constrained', squeeze=False)
-    for axes, metric in zip(panels[0], metrics):
-        _plot_panel(axes, results, metric)
-    handles, labels = panels[0, 0].get_legend_handles_labels()
+    figure, axes = plt.subplots(1, panels, figsize=(6.4 * panels, 4.4), layout='constrained', squeeze=False)
+    yield axes[0]
+    handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc='outside upper center', ncols=len(labels), frameon=False)    # never on a curve
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=150, format='png')
@@ -126,6 +134,11 @@ def _plot_panel(axes: Axes, results: dict, metric: str) -> None:
                       rotation=90, color='0.4', fontsize=8)
     axes.set_xticks(range(len(heights)), [f'{h} × {w}' for h, w in heights])
     axes.set(xlabel='resolution of the image (height × width, px)', ylabel=f'{metric} (%), {results["dataset"]}')
+    finish_panel(axes)
+
+
+def finish_panel(axes: Axes) -> None:
+    """The look of every panel."""
     axes.set_ylim(0, 1.08 * axes.dataLim.y1)
     axes.grid(axis='y', alpha=0.3)
     axes.spines[['top', 'right']].set_visible(False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 import copy
 import json
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -15,12 +16,14 @@ from tqdm import tqdm
 from ..core.adapter import find_patch_embed
 from ..errors import InputError
 from . import transforms
+from .flops import count_flops
 from .methods import restores_image, using_method
 from .report import number, save_json
 from .tasks import task_of
 
 
-def evaluate(runner: Runner, method: str, resolution: tuple[int, int], bootstrap: int = 0) -> dict:
+def evaluate(runner: Runner, method: str, resolution: tuple[int, int], bootstrap: int = 0,
+             token_grid: tuple[int, int] | None = None) -> dict:
     """One row: ``method`` on the test set with its images at ``resolution``.
 
     Args:
@@ -29,10 +32,12 @@ def evaluate(runner: Runner, method: str, resolution: tuple[int, int], bootstrap
         resolution: (height, width) in pixels that the base resolution becomes; images of another size than the base, and
             sliding windows, change by the same factors.
         bootstrap: Resamples for the 95% intervals over images; 0 for none.
+        token_grid: (rows, columns) to put on the images instead of the base grid; the arithmetic is counted then.
 
     Returns:
-        ``{'method', 'resolution', 'metrics', 'images_per_second', 'token_grid', 'kernel_size'}``, and ``'intervals'`` with
-        ``bootstrap``. ``images_per_second`` counts the model's own time, from the collated batch to the predictions.
+        ``{'method', 'resolution', 'metrics', 'images_per_second', 'token_grid', 'kernel_size'}``, ``'intervals'`` with
+        ``bootstrap``, and ``'gflops'`` of one image with ``token_grid``. ``images_per_second`` counts the model's own time,
+        from the collated batch to the predictions.
     """
     task = task_of(runner.cfg)
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
@@ -54,7 +59,8 @@ def evaluate(runner: Runner, method: str, resolution: tuple[int, int], bootstrap
     seconds = 0.
     seen_scale = (1., 1.) if restore else scale
     batch_size = task.batch_size(model, base if restore else resolution)
-    with using_method(model, method) as used, task.scaled_inference(model, seen_scale), torch.no_grad():
+    with using_method(model, method) as used, used.force_grid(token_grid), \
+            task.scaled_inference(model, seen_scale), torch.no_grad():
         for batch in tqdm(loader, desc=f'{method} {resolution[0]} x {resolution[1]}', leave=False, unit='batch',
                           disable=None if is_main_process() else True):    # None: a bar on terminals, none in logs
             start = _now()
@@ -63,6 +69,8 @@ def evaluate(runner: Runner, method: str, resolution: tuple[int, int], bootstrap
             evaluator.process(data_samples=outputs, data_batch=batch)
         row = dict(method=method, resolution=list(resolution), token_grid=list(used.token_grid(batch_size)),
                    kernel_size=list(used.kernel_size(batch_size)))
+        if token_grid:
+            row['gflops'] = count_flops(lambda: runner.model.test_step(batch)) / len(outputs) / 1e9
     metrics = evaluator.evaluate(len(loader.dataset))
     intervals = metrics.pop('intervals', None)
     row['metrics'] = task.read_metrics(metrics, runner.cfg.test_evaluator)
@@ -94,31 +102,44 @@ def sweep(runner: Runner, methods: list[str], resolutions: list[tuple[int, int]]
     Raises:
         InputError: If the file to be resumed is of another run.
     """
+    return collect_rows([(method, resolution) for method in methods for resolution in resolutions],
+                        lambda method, resolution: evaluate(runner, method, resolution, bootstrap), 'resolution', out_dir,
+                        header, task_of(runner.cfg).HEADLINE_METRICS, resume)
+
+
+def collect_rows(points: list[tuple[str, tuple[int, int]]], measure: Callable[[str, tuple[int, int]], dict], key: str,
+                 out_dir: str | Path, header: dict, headline: Sequence[str], resume: bool = False) -> dict:
+    """The rows of all ``points``, pairs of a method and a size; every finished row is saved at once.
+
+    Args:
+        points: In order.
+        measure: Maps a method and a size to a row.
+        key: Under which a row has its size.
+        out_dir, header, resume: See :func:`sweep`.
+        headline: Metrics to print of each row.
+    """
     path = Path(out_dir) / 'results.json'
-    done = _finished_rows(path, header) if resume and path.is_file() else {}
+    done = _finished_rows(path, header, key) if resume and path.is_file() else {}
     results = dict(header, rows=[])
-    headline = task_of(runner.cfg).HEADLINE_METRICS
-    for method in methods:
-        for resolution in resolutions:
-            row = done.get((method, *resolution)) or evaluate(runner, method, resolution, bootstrap)
-            results['rows'].append(row)
-            if is_main_process():
-                save_json(results, path)
-                metrics = row['metrics']
-                figures = '   '.join(f'{name} {number(metrics[name]):>5}' for name in headline if name in metrics)
-                tqdm.write(f'{method:>10} {resolution[0]:>4} x {resolution[1]:<4} {figures}   '
-                           f'{row["images_per_second"]:.1f} images/s')
+    for method, size in points:
+        row = done.get((method, *size)) or measure(method, size)
+        results['rows'].append(row)
+        if is_main_process():
+            save_json(results, path)
+            metrics = row['metrics']
+            figures = '   '.join(f'{name} {number(metrics[name]):>5}' for name in headline if name in metrics)
+            tqdm.write(f'{method:>10} {size[0]:>4} x {size[1]:<4} {figures}   {row["images_per_second"]:.1f} images/s')
     return results
 
 
-def _finished_rows(path: Path, header: dict) -> dict[tuple, dict]:
+def _finished_rows(path: Path, header: dict, key: str) -> dict[tuple, dict]:
     try:
         found = json.loads(path.read_text())
-        rows = {(row['method'], *row['resolution']): row for row in found.pop('rows')}
+        rows = {(row['method'], *row[key]): row for row in found.pop('rows')}
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f'{path} cannot be resumed, it is damaged: {error}; remove it or leave out --resume') from error
-    for key, value in json.loads(json.dumps(header)).items():
-        if found.get(key) != value:
-            raise InputError(f'{path} cannot be resumed: its {key} is {found.get(key)}, and this run has {value}; choose '
+    for name, value in json.loads(json.dumps(header)).items():
+        if found.get(name) != value:
+            raise InputError(f'{path} cannot be resumed: its {name} is {found.get(name)}, and this run has {value}; choose '
                              'another --out-dir or leave out --resume')
     return rows

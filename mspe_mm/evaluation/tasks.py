@@ -15,7 +15,7 @@ from mmengine.config import Config
 
 from ..errors import InputError
 
-MODULES = {'mmseg': 'segmentation', 'mmdet': 'detection'}
+MODULES = {'mmseg': 'segmentation', 'mmdet': 'detection', 'mmengine': 'classification'}    # timm has no scope of its own
 
 
 def task_of(cfg: Config) -> ModuleType:
@@ -27,5 +27,5 @@ def task_of(cfg: Config) -> ModuleType:
     scope = cfg.get('default_scope')
     if scope not in MODULES:
         raise InputError(f'default_scope is {scope!r}, and the multi-scale evaluation is for '
-                         f'{" and ".join(map(repr, MODULES))}')
+                         f'{", ".join(map(repr, MODULES))}')
     return import_module(f'.{MODULES[scope]}', __package__)

@@ -1,31 +1,35 @@
 """How a test image comes to its resolution."""
 from __future__ import annotations
 
-import mmcv
+import cv2
 import numpy as np
 import torch
-from mmcv.transforms import BaseTransform
 from mmengine.registry import TRANSFORMS
+from PIL import Image
 
 from ..core import resize_image
 from ..core.resize import ANTIALIASED
+
+OPENCV = dict(bilinear=cv2.INTER_LINEAR, bicubic=cv2.INTER_CUBIC, area=cv2.INTER_AREA, nearest=cv2.INTER_NEAREST)
+PILLOW = dict(bilinear=Image.BILINEAR, bicubic=Image.BICUBIC)
 
 
 def imresize(image: np.ndarray, size: tuple[int, int], interpolation: str = 'bilinear',
              antialias: bool = True) -> np.ndarray:
     """Resize an (H, W, C) image to ``size`` (height, width) by a downsampling model of :mod:`mspe_mm.core.resize`.
 
-    8-bit images go through ``mmcv.imresize``, by the backend that computes the model; others through PyTorch.
+    8-bit images go through PIL or OpenCV, whichever computes the model, as in ``mmcv.imresize``; others through PyTorch.
     """
     if image.dtype != np.uint8:
         tensor = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
         return resize_image(tensor, size, interpolation, antialias)[0].permute(1, 2, 0).numpy()
-    backend = 'pillow' if antialias and interpolation in ANTIALIASED else 'cv2'
-    return mmcv.imresize(image, size[::-1], interpolation=interpolation, backend=backend)
+    if antialias and interpolation in ANTIALIASED:
+        return np.array(Image.fromarray(image).resize(size[::-1], PILLOW[interpolation]))
+    return cv2.resize(image, size[::-1], interpolation=OPENCV[interpolation])
 
 
 @TRANSFORMS.register_module()
-class ChangeResolution(BaseTransform):
+class ChangeResolution:
     """Give an image that the pipeline has brought to the base resolution another one.
 
     Annotations are left alone: they stay in the frame in which the host compares them.
@@ -41,7 +45,7 @@ class ChangeResolution(BaseTransform):
                  restore: bool = False) -> None:
         self.scale, self.interpolation, self.antialias, self.restore = scale, interpolation, antialias, restore
 
-    def transform(self, results: dict) -> dict:
+    def __call__(self, results: dict) -> dict:
         image = results['img']
         before = image.shape[:2]
         size = tuple(max(1, round(length * factor)) for length, factor in zip(before, self.scale))

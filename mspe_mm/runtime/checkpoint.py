@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mmengine.runner import CheckpointLoader
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..core.adapter import find_patch_embed
@@ -14,7 +16,7 @@ from ..errors import InputError
 
 
 def read_checkpoint(filename: str, map_location: str | Callable = 'cpu') -> dict:
-    """A checkpoint from a path or URL, as mmengine reads it.
+    """A checkpoint from a path or URL, as mmengine reads it, or from a safetensors file.
 
     Raises:
         InputError: If it does not exist, cannot be read or holds no weights.
@@ -22,8 +24,11 @@ def read_checkpoint(filename: str, map_location: str | Callable = 'cpu') -> dict
     if '://' not in str(filename) and not Path(filename).is_file():
         raise InputError(f'checkpoint {filename} does not exist')
     try:
-        checkpoint = CheckpointLoader.load_checkpoint(str(filename), map_location=map_location, logger='silent')
-    except (EOFError, OSError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
+        if str(filename).endswith('.safetensors'):
+            checkpoint = load_file(filename)
+        else:
+            checkpoint = CheckpointLoader.load_checkpoint(str(filename), map_location=map_location, logger='silent')
+    except (EOFError, OSError, RuntimeError, SafetensorError, ValueError, pickle.UnpicklingError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f'checkpoint {filename} cannot be read, it is truncated or no checkpoint: {reason}') from error
     weights = weights_of(checkpoint) if isinstance(checkpoint, dict) else None
@@ -37,6 +42,14 @@ def weights_of(checkpoint: dict) -> dict[str, Tensor]:
     for key in ('state_dict', 'model'):
         checkpoint = checkpoint.get(key, checkpoint)
     return checkpoint
+
+
+def named_for(model: nn.Module, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The state dict under the names of ``model``: one of the network that it wraps gets its ``checkpoint_prefix``."""
+    prefix = getattr(model, 'checkpoint_prefix', '')
+    if any(name.startswith(prefix) for name in state_dict):
+        return state_dict
+    return {f'{prefix}{name}': value for name, value in state_dict.items()}
 
 
 def check_fits(model: nn.Module, state_dict: dict[str, Tensor], filename: str) -> None:

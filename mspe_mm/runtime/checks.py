@@ -4,14 +4,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from mmcv.transforms import BaseTransform
 from mmengine.registry import TRANSFORMS
 
 from ..errors import InputError
 
 
 @TRANSFORMS.register_module()
-class CheckedLoading(BaseTransform):
+class CheckedLoading:
     """Run a loading transform of the host and refuse what it lets through.
 
     Args:
@@ -30,7 +29,7 @@ class CheckedLoading(BaseTransform):
         self.loads_annotations = 'Annotations' in transform['type']
         self.loads_instances = self.loads_annotations and (transform.get('with_bbox') or transform.get('with_mask'))
 
-    def transform(self, results: dict) -> dict | None:
+    def __call__(self, results: dict) -> dict | None:
         path = results.get('seg_map_path' if self.loads_annotations else 'img_path') or results.get('img_path')
         if isinstance(path, str) and '://' not in path and not Path(path).is_file():
             raise InputError(f'{path} does not exist')

@@ -25,7 +25,8 @@ def parser(description: str, checkpoint: bool = False) -> argparse.ArgumentParse
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument('config', help='config file')
     if checkpoint:
-        parser.add_argument('checkpoint', help='base checkpoint, path or URL')
+        parser.add_argument('checkpoint', nargs='?', help='base checkpoint, path or URL; not needed for a timm model with '
+                            'pretrained=True or a checkpoint of its own')
     parser.add_argument('--work-dir', help='where logs and results go; default ./work_dirs/<config name>')
     parser.add_argument('--adapter', metavar='FILE', help='tuned patch embedding (.safetensors) to load on top of the '
                         'base checkpoint')
@@ -60,7 +61,32 @@ def load_config(args: argparse.Namespace) -> Config:
     head = head[-1] if isinstance(head, list) else head
     for part in cfg.values():    # Config itself is no dict
         check_loading(part, head.get('num_classes'), head.get('ignore_index', 255))
+        if 'timm_name' in cfg.model:
+            match_transforms(part, cfg.model)
     return cfg
+
+
+def match_transforms(cfg: dict, model: dict) -> None:
+    """Give, in place, every ``TimmTransform`` of a config the model's name and image size, unless it has its own."""
+    if isinstance(cfg, dict):
+        if cfg.get('type') == 'TimmTransform':
+            cfg.setdefault('timm_name', model['timm_name'])
+            cfg.setdefault('img_size', (model.get('model_kwargs') or {}).get('img_size'))
+        cfg = list(cfg.values())
+    if isinstance(cfg, (list, tuple)):
+        for item in cfg:
+            match_transforms(item, model)
+
+
+def loads_own_weights(cfg: Config) -> bool:
+    """Whether the model of a config is made with trained weights, as timm's models can be."""
+    return 'timm_name' in cfg.model and bool(cfg.model.get('pretrained') or cfg.model.get('checkpoint'))
+
+
+def require_weights(cfg: Config, args: argparse.Namespace) -> None:
+    """Raise an InputError if neither the arguments nor the config name trained weights."""
+    if not (args.checkpoint or loads_own_weights(cfg)):
+        raise InputError(f'the model of {args.config} has no trained weights of its own: give a CHECKPOINT after it')
 
 
 def build_model(cfg: Config) -> torch.nn.Module:

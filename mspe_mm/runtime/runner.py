@@ -12,7 +12,7 @@ from torch import nn
 
 from ..core.adapter import find_patch_embed, load_adapter
 from ..errors import InputError
-from .checkpoint import check_fits, read_checkpoint, weights_of
+from .checkpoint import check_fits, named_for, read_checkpoint, weights_of
 from .checks import data_set_error, empty_data_set
 
 
@@ -80,6 +80,7 @@ class MSPERunner(Runner):
         state_dict = weights_of(checkpoint)
         for pattern, replacement in revise_keys:
             state_dict = {re.sub(pattern, replacement, key): value for key, value in state_dict.items()}
+        state_dict = named_for(self._bare_model, state_dict)
         if strict or self.cfg.get('strict_load', False):
             check_fits(self._bare_model, state_dict, filename)
         load_state_dict(self._bare_model, state_dict, strict=False, logger='current')

@@ -6,8 +6,9 @@ from mmseg.registry import MODELS
 from mmseg.utils import SampleList
 from torch import Tensor
 
-from ..core import MultiResolutionObjective, MultiScalePatchEmbed, convert_patch_embed, freeze_all_but_kernels, tuning_mode
+from ..core import MultiScalePatchEmbed, convert_patch_embed, freeze_all_but_kernels, tuning_mode
 from ..core.adapter import find_patch_embed
+from ..core.budget import build_objective, trains_kernels_alone
 from ..core.convert import following_base
 from ..errors import InputError
 
@@ -18,7 +19,8 @@ class MSPEEncoderDecoder(EncoderDecoder):
 
     Args:
         tuning: ``dict(base_weight=..., sampling=..., aspect_jitter=...)`` of
-            :class:`~mspe_mm.core.MultiResolutionObjective`; ``dict()`` takes the defaults. With None the model is a plain
+            :class:`~mspe_mm.core.MultiResolutionObjective`; ``dict()`` takes the defaults. Or ``dict(token_grids=...,
+            freeze=...)`` of :class:`~mspe_mm.core.budget.TokenGridObjective`. With None the model is a plain
             ``EncoderDecoder`` in training too.
         patch_embed: ``dict(base_resolution=..., kernel_sizes=..., ...)`` of :func:`~mspe_mm.core.convert_patch_embed`, which
             gives a stock backbone (``SwinTransformer``, ``MixVisionTransformer``, ...) its MSPE layer.
@@ -36,9 +38,9 @@ class MSPEEncoderDecoder(EncoderDecoder):
             raise InputError(f'MSPEEncoderDecoder needs a backbone with an MSPE layer, and {type(self.backbone).__name__} '
                              "has none: set model.backbone.type='MSPEViT', or model.patch_embed=dict(base_resolution=...) "
                              'to convert it')
-        self.tuning = None
-        if tuning is not None:
-            self.tuning = MultiResolutionObjective(**tuning)
+        self.tuning = None if tuning is None else build_objective(tuning)
+        self.freezes = tuning is not None and trains_kernels_alone(self.tuning)
+        if self.freezes:
             freeze_all_but_kernels(self, self.mspe_layer)
 
     @property
@@ -52,12 +54,12 @@ class MSPEEncoderDecoder(EncoderDecoder):
 
     def train(self, mode: bool = True) -> MSPEEncoderDecoder:
         super().train(mode)
-        if mode and self.tuning is not None:
+        if mode and self.freezes:
             tuning_mode(self, self.mspe_layer)
         return self
 
     def loss(self, inputs: Tensor, data_samples: SampleList) -> dict:
-        """The host's losses, or with ``tuning`` those of Eq. 7, by kernel.
+        """The host's losses, or with ``tuning`` those of its objective.
 
         Args:
             inputs: (B, C, H, W) images at the base resolution.

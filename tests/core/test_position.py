@@ -1,4 +1,5 @@
 import copy
+import math
 import pickle
 
 import numpy as np
@@ -7,7 +8,12 @@ import torch
 import torch.nn.functional as F
 
 from mspe_mm.core.cache import DerivedTensors
-from mspe_mm.core.position import relative_positions, resample_positions
+from mspe_mm.core.position import (
+    clipped_relative_positions,
+    relative_positions,
+    resample_positions,
+    sinusoidal_positions,
+)
 
 
 def test_own_grid_is_untouched():
@@ -104,3 +110,27 @@ class TestDerivedTensors:
         assert len(copy.deepcopy(self.cache)) == len(pickle.loads(pickle.dumps(self.cache))) == 0
         self.cache.clear()
         assert len(self.cache) == 0
+
+
+@pytest.mark.parametrize(('length', 'dim'), [(1, 1), (7, 6), (50, 5), (1600, 8)])
+def test_sinusoids_are_the_reports_formula(length, dim):
+    ours = sinusoidal_positions(length, dim)
+    assert ours.dtype == torch.float64
+    expected = [[(math.sin if i % 2 == 0 else math.cos)(pos / 10_000**(i / dim)) for i in range(dim)]
+                for pos in range(length)]
+    assert np.abs(ours.numpy() - np.array(expected)).max() < 1e-10
+
+
+@pytest.mark.parametrize(('longest', 'length'), [(1, 3), (4, 4), (4, 2), (3, 8)])
+def test_far_offsets_are_the_farthest_of_the_table(longest, length):
+    table = torch.randn(2 * longest - 1, 3, dtype=torch.float64)
+    gathered = clipped_relative_positions(table, length)
+    for i in range(length):
+        for j in range(length):
+            offset = max(1 - longest, min(longest - 1, i - j))
+            assert torch.equal(gathered[i, j], table[offset + longest - 1])
+
+
+def test_within_the_table_clipping_changes_nothing():
+    table = torch.randn(9, 4)
+    assert torch.equal(clipped_relative_positions(table, 5), relative_positions(table, 5))

@@ -1,4 +1,4 @@
-"""The synthetic data set: reproducible, its instances exactly its masks, and never half of it taken for all of it."""
+"""The synthetic data sets: reproducible, its instances exactly its masks, and never half of it taken for all of it."""
 import json
 import subprocess
 import sys
@@ -9,7 +9,17 @@ import pytest
 from PIL import Image
 
 from mspe_mm import InputError
-from mspe_mm.datasets.synthetic import CLASSES, PALETTE, SPLITS, coco_annotations, draw_scene, write_synthetic
+from mspe_mm.datasets.synthetic import (
+    CLASSES,
+    OBJECT_CLASSES,
+    PALETTE,
+    SPLITS,
+    coco_annotations,
+    draw_object,
+    draw_scene,
+    write_synthetic,
+    write_synthetic_folders,
+)
 
 SIZE = (48, 80)    # not square, so that a mixed-up order shows
 COUNTS = dict(train=30, val=3)
@@ -163,6 +173,27 @@ def test_a_folder_with_something_else_is_not_touched(tmp_path):
     assert contents(tmp_path) == {'images/mine.png': b'mine'}
     with pytest.raises(InputError, match='is a file'):
         write(tmp_path / 'images/mine.png')
+
+
+def test_objects_stand_in_the_folders_of_their_classes(tmp_path):
+    assert write_synthetic_folders(tmp_path / 'set', num_train=16, num_val=9, size=(32, 40), seed=3)
+    assert not write_synthetic_folders(tmp_path / 'set', num_train=16, num_val=9, size=(32, 40), seed=3)
+    for split, count in (('train', 16), ('val', 9)):
+        images = list((tmp_path / 'set' / split).glob('*/*.png'))
+        assert len(images) == count
+        assert {path.parent.name for path in images} == set(OBJECT_CLASSES)
+        for path in images:
+            image, label = draw_object((32, 40), 3, split, int(path.stem))
+            assert path.parent.name == OBJECT_CLASSES[label]
+            assert np.array_equal(np.asarray(Image.open(path)), image)
+
+
+def test_one_kind_of_set_replaces_the_other(tmp_path):
+    assert write(tmp_path / 'set')
+    assert write_synthetic_folders(tmp_path / 'set', num_train=1, num_val=1, size=(32, 32))
+    assert sorted(path.name for path in (tmp_path / 'set').iterdir()) == ['synthetic.json', 'train', 'val']
+    assert write(tmp_path / 'set')
+    assert not (tmp_path / 'set/train').exists()
 
 
 def test_importing_needs_no_pycocotools_and_no_host():

@@ -1,0 +1,22 @@
+"""MSPE in timm's classifiers, under mmengine's runner. Importing this module registers its models: ``custom_imports`` of a
+config does so. OpenMMLab's mmcv, mmseg and mmdet are not needed."""
+try:
+    import mmengine  # noqa: F401
+    import timm  # noqa: F401
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        f'mspe_mm.cls needs timm and mmengine, and {error.name!r} is missing: install mspe_mm[cls]') from error
+
+from ..runtime import hooks  # noqa: F401
+from .checks import ClassCheckHook
+from .classifier import MSPEClassifier, TimmClassifier
+from .convert import convert_patch_embed
+from .dataset import TimmImageFolder
+from .metric import TopKAccuracy
+from .rivit import RIViT
+from .transforms import LoadRGBImage, PackImage, TimmTransform, TorchvisionTransform
+
+__all__ = [
+    'ClassCheckHook', 'LoadRGBImage', 'MSPEClassifier', 'PackImage', 'RIViT', 'TimmClassifier', 'TimmImageFolder',
+    'TimmTransform', 'TopKAccuracy', 'TorchvisionTransform', 'convert_patch_embed'
+]

@@ -1,0 +1,89 @@
+"""Steps of a classification pipeline: timm's transforms between loading and packing.
+
+``results['img']`` is a PIL image until :class:`TimmTransform`, and an (H, W, 3) array of bytes, RGB, after it.
+"""
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torchvision.transforms
+from mmengine.registry import TRANSFORMS
+from mmengine.structures import BaseDataElement
+from PIL import Image
+from timm.data import create_transform, resolve_data_config
+from timm.models import get_pretrained_cfg
+
+from ..errors import InputError
+
+
+@TRANSFORMS.register_module()
+class LoadRGBImage:
+    """Read ``img_path`` as an RGB image.
+
+    Raises:
+        InputError: Naming the file if it is missing or cannot be decoded.
+    """
+
+    def __call__(self, results: dict) -> dict:
+        path = results['img_path']
+        if not Path(path).is_file():
+            raise InputError(f'{path} does not exist')
+        try:
+            with Image.open(path) as image:
+                results['img'] = image.convert('RGB')
+        except Exception as error:    # PIL's decoders raise all kinds
+            raise InputError(f'{path} cannot be decoded ({type(error).__name__}: {" ".join(str(error).split())})') from None
+        return results
+
+
+@TRANSFORMS.register_module()
+class TimmTransform:
+    """``timm.data.create_transform`` up to bytes: normalisation is the model's.
+
+    Args:
+        timm_name: Model whose image size, interpolation and crop are taken; by the tools that of the config's model.
+        img_size: Another image size in pixels, one number or (height, width); by the tools that of the config's model.
+        is_training: Random crop, flip and colour jitter, or resize and centre crop.
+        **settings: Of ``create_transform``; they go before the model's.
+    """
+
+    def __init__(self, timm_name: str | None = None, img_size: int | tuple[int, int] | None = None,
+                 is_training: bool = False, **settings) -> None:
+        pretrained_cfg = get_pretrained_cfg(timm_name) if timm_name else None
+        config = resolve_data_config(settings, pretrained_cfg=pretrained_cfg.to_dict() if pretrained_cfg else None)
+        if img_size is not None:
+            config['input_size'] = (3, img_size, img_size) if isinstance(img_size, int) else (3, *img_size)
+        self.transform = create_transform(**{**config, **settings}, is_training=is_training, normalize=False)
+
+    def __call__(self, results: dict) -> dict:
+        results['img'] = self.transform(results['img']).permute(1, 2, 0).numpy()
+        return results
+
+
+@TRANSFORMS.register_module()
+class TorchvisionTransform:
+    """A transform of torchvision, on the PIL image.
+
+    Args:
+        name: Its name: ``'RandomRotation'``.
+        **settings: Its arguments.
+    """
+
+    def __init__(self, name: str, **settings) -> None:
+        self.transform = getattr(torchvision.transforms, name)(**settings)
+
+    def __call__(self, results: dict) -> dict:
+        results['img'] = self.transform(results['img'])
+        return results
+
+
+@TRANSFORMS.register_module()
+class PackImage:
+    """What the model takes: ``inputs`` (3, H, W) bytes, and ``data_samples`` with ``gt_label`` and ``img_path``."""
+
+    def __call__(self, results: dict) -> dict:
+        image = torch.from_numpy(np.ascontiguousarray(results['img'].transpose(2, 0, 1)))
+        sample = BaseDataElement(metainfo=dict(img_path=results['img_path']), gt_label=results['gt_label'])
+        return dict(inputs=image, data_samples=sample)

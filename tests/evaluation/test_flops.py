@@ -1,0 +1,29 @@
+"""Arithmetic is counted by the book."""
+import pytest
+import timm
+import torch
+import torch.nn.functional as F
+
+from mspe_mm.evaluation.flops import count_flops
+
+
+def test_a_product_and_a_convolution_by_hand():
+    assert count_flops(lambda: torch.ones(3, 5) @ torch.ones(5, 7)) == 2 * 3 * 5 * 7
+    assert count_flops(lambda: F.conv2d(torch.ones(1, 3, 8, 8), torch.ones(6, 3, 4, 4), stride=4)) == 2 * 4 * 6 * 3 * 16
+
+
+@pytest.mark.parametrize('mask', [False, True])
+def test_attention_counts_however_it_is_computed(mask):
+    q, k = torch.ones(2, 3, 10, 4), torch.ones(2, 3, 12, 4)
+    attn_mask = torch.zeros(10, 12) if mask else None
+    with torch.no_grad():
+        assert count_flops(lambda: F.scaled_dot_product_attention(q, k, k, attn_mask)) == 2 * 2 * (2 * 3 * 10 * 12 * 4)
+
+
+def test_a_vit_by_the_sum_of_its_parts():
+    dim, tokens, depth = 32, 17, 2
+    model = timm.create_model('vit_tiny_patch16_224', img_size=64, embed_dim=dim, depth=depth, num_heads=2, num_classes=5)
+    block = tokens * dim * (3 * dim + dim + 8 * dim) + 2 * tokens**2 * dim
+    expected = 2 * ((tokens - 1) * 3 * 16**2 * dim + depth * block + 5 * dim)
+    with torch.no_grad():
+        assert count_flops(lambda: model.eval()(torch.zeros(1, 3, 64, 64))) == expected

@@ -1,0 +1,48 @@
+"""Random token grids on a segmentor: tuned and compared by the command lines."""
+import json
+
+import pytest
+import torch
+from mmengine.config import Config
+from tools_helpers import ROOT
+
+from mspe_mm.core import MultiScalePatchEmbed
+from mspe_mm.core.budget import TokenGridObjective, tileable_size
+from mspe_mm.evaluation.methods import METHODS
+
+
+def weights(path):
+    return torch.load(path, weights_only=False)['state_dict']
+
+
+def test_a_segmentor_is_tuned_for_token_grids_and_swept_over_them(world):
+    world.write_config('setr_mspe_synthetic', 'grids.py',
+                       "model['tuning'] = dict(_delete_=True, token_grids=[8, (16, 8)])\nload_from = 'base.pth'")
+    world.call('train.py', 'grids.py')
+    base, tuned = weights(world.folder / 'base.pth'), weights(world.folder / 'work_dirs/grids/epoch_2.pth')
+    assert all(torch.equal(base[name], tuned[name]) for name in base)
+    assert any(tuned[f'backbone.patch_embed.kernels.{k}.weight'].abs().max() > 0 for k in (4, 8))
+    world.call('eval_multiscale.py', 'grids.py', 'work_dirs/grids/epoch_2.pth', '--token-grid', '4', '8', '16x8',
+               '--resolutions', '32', '--out-dir', 'grids')
+    rows = {(row['method'], *row['token_grid']): row
+            for row in json.loads((world.folder / 'grids/results.json').read_text())['rows']}
+    assert set(rows) == {(method, *grid) for method in METHODS if method != 'img_resize'
+                         for grid in ((4, 4), (8, 8), (16, 8))}
+    assert (rows['mspe', 16, 8]['resolution'], rows['mspe', 16, 8]['kernel_size']) == ([32, 32], [2, 4])
+    assert (rows['vanilla', 16, 8]['resolution'], rows['vanilla', 16, 8]['kernel_size']) == ([256, 128], [16, 16])
+    assert rows['mspe', 4, 4]['gflops'] < rows['mspe', 8, 8]['gflops'] < rows['mspe', 16, 8]['gflops']
+    assert (world.folder / 'grids/trade_off.png').stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(('name', 'base'), [
+    ('vit-b_grids_imagenet', (224, 224)), ('flexivit-b_imagenet', (240, 240)), ('setr_grids_camvid', (240, 320))])
+def test_configs_of_token_grids_are_complete(name, base):
+    cfg = Config.fromfile(ROOT / f'configs/{name}.py')
+    kernel_sizes = cfg.model.get('backbone', cfg.model).kernel_sizes
+    layer = MultiScalePatchEmbed(embed_dims=1, grid_size=(base[0] // 16, base[1] // 16), kernel_sizes=kernel_sizes)
+    objective = TokenGridObjective(**cfg.model.tuning)
+    assert objective.trainable_grids(layer, base) == objective.token_grids    # none is drawn in vain
+    assert all(tileable_size(base, grid) == base for grid in objective.token_grids)
+    assert set(cfg.model.tuning) <= {'token_grids', 'freeze'}
+    assert (dict(type='AdapterHook') in cfg.custom_hooks) is cfg.model.tuning.get('freeze', True)
+    assert cfg.get('find_unused_parameters', False) is cfg.model.tuning.get('freeze', True)

@@ -1,0 +1,59 @@
+"""A folder to run the tools in, as a user does."""
+from __future__ import annotations
+
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mmengine.logging import MessageHub, MMLogger
+from mmengine.visualization import Visualizer
+
+ROOT = Path(__file__).parents[1]
+
+
+class World:
+    """Runs the tools of the repository in ``folder``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def launch(self, script: str, *args: object) -> subprocess.CompletedProcess:
+        """Run a shell script of the tools."""
+        return self.command('bash', ROOT / 'tools' / script, *args)
+
+    def run(self, tool: str, *args: object, check: bool = True, limit: int | None = None) -> subprocess.CompletedProcess:
+        """Run a tool in a process of its own; ``limit`` is the largest file in bytes that it may write."""
+        return self.command(sys.executable, str(ROOT / 'tools' / tool), *args, check=check, limit=limit)
+
+    def command(self, *args: object, check: bool = True, limit: int | None = None) -> subprocess.CompletedProcess:
+        prefix = ['prlimit', f'--fsize={limit}'] if limit else []
+        bin_ = Path(sys.executable).parent
+        environment = {**os.environ, 'OMP_NUM_THREADS': '1', 'PATH': f'{bin_}:{os.environ["PATH"]}'}
+        done = subprocess.run([*prefix, *map(str, args)], cwd=self.folder, env=environment, capture_output=True, text=True)
+        assert not check or done.returncode == 0, f'{done.stdout[-3000:]}\n{done.stderr[-3000:]}'
+        return done
+
+    def call(self, tool: str, *args: object) -> None:
+        """Run a tool in this process, quicker."""
+        argv, folder = sys.argv, Path.cwd()
+        sys.argv = [tool, *map(str, args)]
+        os.chdir(self.folder)
+        for shared in (MessageHub, MMLogger, Visualizer):
+            shared._instance_dict.clear()    # one for each process, and this one runs many tools
+        try:
+            runpy.run_path(str(ROOT / 'tools' / tool), run_name='__main__')
+        finally:
+            sys.argv = argv
+            os.chdir(folder)
+
+    def fails(self, tool: str, *args: object) -> str:
+        """Run a tool in this process; returns the sentence with which it exits."""
+        with pytest.raises(SystemExit) as exit_:
+            self.call(tool, *args)
+        assert isinstance(exit_.value.code, str), exit_.value.code    # a sentence on stderr, exit code 1
+        assert exit_.value.code.startswith('error: ')
+        assert '\n' not in exit_.value.code
+        return exit_.value.code

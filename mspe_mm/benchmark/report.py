@@ -111,9 +111,9 @@ def plot(results: dict, path: str | Path) -> None:
             axes.plot(ratio['median'], y + shift, marker, color=color, markersize=5, zorder=3, label=None if y else name)
             axes.plot([ratio.get('q1', ratio['median']), ratio.get('q3', ratio['median'])], [y + shift] * 2, color=color,
                       alpha=0.4, linewidth=4, solid_capstyle='butt')
-            axes.annotate(f'{ratio["median"]:.2f}', (max(ratio['median'], ratio.get('q3', 0)), y + shift), (6, 0),
-                          textcoords='offset points', va='center', fontsize=7.5, color=color,
-                        bbox=dict(facecolor='white', edgecolor='none', pad=0.5))
+            axes.annotate(f'{ratio["median"]:.2f}', (ratio['median'], y + shift), (0, 5 if shift >= 0 else -5),
+                          textcoords='offset points', ha='center', va='bottom' if shift >= 0 else 'top', fontsize=7.5,
+                          color=color, bbox=dict(facecolor='white', edgecolor='none', pad=0.5))
     axes.axvline(1, color='0.5', linestyle=':', linewidth=1)
     values = [value for *_, ratios in measured for ratio in ratios if ratio for value in ratio.values() if value > 0]
     low, high = min(0.8, 0.8 * min(values, default=1)), max(1.5, 1.4 * max(values, default=1))    # room for the numbers

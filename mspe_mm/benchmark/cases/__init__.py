@@ -1,0 +1,1 @@
+"""The cases: each module makes the comparisons of one."""

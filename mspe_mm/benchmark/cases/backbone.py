@@ -1,0 +1,95 @@
+"""Forward passes of the backbones against the hosts', with the same weights.
+
+``vit`` is ``MSPEViT`` against mmseg's ``VisionTransformer``, ``vitdet`` is ``MSPEViTDet`` against the ViTDet of
+mmdetection's project. At the base resolution the outputs are the same, and ours with the stock patch embedding runs too:
+what the MSPE layer costs. At another resolution there are two comparisons: ours as it is, on the token grid of the base
+resolution, while the peer's follows the image; and ours with patches that keep their size, and so the peer's tokens.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+from torch import nn
+
+from ..checks import check_host, check_resolutions
+from ..comparison import Candidate, Comparison, Settings
+from ..models import NAMES, PATCH, compiled, vit, vitdet
+from ..peers import peer_vitdet, stock_patch_embedding, stock_vit, vitdet_class, vitdet_name
+from ..timing import Step
+
+NETWORKS = ('vit', 'vitdet')
+
+
+def comparisons(settings: Settings, models: Sequence[str], networks: Sequence[str], base: int, resolutions: Sequence[int],
+                peer_path: str | None = None) -> list[Comparison]:
+    """What is compared.
+
+    Args:
+        settings: Of the run.
+        models: Model sizes.
+        networks: Any of :data:`NETWORKS`.
+        base: Base resolution in pixels.
+        resolutions: Of the images, in pixels.
+        peer_path: Checkout of mmdetection; without one a naive implementation stands in.
+
+    Raises:
+        InputError: For a resolution that the token grid does not fit on, a host library that is missing, or a
+            ``peer_path`` without the project.
+    """
+    check_resolutions(base, resolutions)
+    found = []
+    for network in networks:
+        check_host(dict(vit='mspe_mm.seg', vitdet='mspe_mm.det')[network])
+        if network == 'vitdet':
+            vitdet_class(peer_path)
+        for model in models:
+            for resolution in resolutions:
+                found += _comparisons(network, model, base, resolution, settings, peer_path)
+    return found
+
+
+def _comparisons(network: str, model: str, base: int, resolution: int, settings: Settings,
+                 peer_path: str | None) -> list[Comparison]:
+    if network == 'vit':
+        name, ours = 'MSPEViT', partial(vit, model, base)
+        peer_name, peer = 'mmseg VisionTransformer', partial(stock_vit, model, base)
+    else:
+        name, ours = 'MSPEViTDet', partial(vitdet, model, base)
+        peer_name, peer = vitdet_name(peer_path), partial(peer_vitdet, model, base, peer_path)
+    tokens = (-(-resolution // PATCH))**2    # where patches keep their size
+
+    def candidate(title: str, make: Callable[[], nn.Module], tokens: int = tokens, same: bool = True) -> Candidate:
+        return Candidate(title, partial(forward, make, resolution, settings), tokens, settings.batch_size,
+                         same_output=same, work='forward' if same else None)
+
+    labels = dict(model=NAMES[model], image=f'{resolution} px')
+    if resolution == base:
+        return [Comparison(labels, candidate(name, ours), (
+            candidate(peer_name, peer),
+            candidate(f'{name}, stock patch embedding', partial(_with_stock_patch_embedding, ours))))]
+    as_it_is = candidate(name, ours, (base // PATCH)**2, same=False)
+    same_tokens = candidate(f'{name}, patches of {PATCH} px', partial(ours, kernel_policy='constant'))
+    return [Comparison(labels, as_it_is, (candidate(peer_name, peer, same=False), )),
+            Comparison(labels, same_tokens, (candidate(peer_name, peer), ))]
+
+
+def _with_stock_patch_embedding(make: Callable[[], nn.Module]) -> nn.Module:
+    return stock_patch_embedding(make())
+
+
+def forward(make: Callable[[], nn.Module], resolution: int, settings: Settings) -> Step:
+    """A forward pass in evaluation; the weights are cast to the dtype."""
+    model = make()
+    model.to(settings.device, settings.dtype)
+    model.eval()    # mmseg's returns None
+    compiled(model, settings.compile)
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(settings.batch_size, 3, resolution, resolution, generator=generator)
+    images = images.to(settings.device, settings.dtype)
+
+    def step(_: int) -> object:
+        with torch.no_grad():
+            return model(images)
+    return step

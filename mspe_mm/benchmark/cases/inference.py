@@ -1,0 +1,85 @@
+"""Prediction by a whole segmentor or detector, from images as they are loaded, by the methods of the evaluation.
+
+``mspe`` keeps the token grid of the base resolution, ``vanilla`` is the stock model with its one patch size, and
+``img_resize`` that on images brought to the base resolution, on the device.
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from ...core import resize_image
+from ...evaluation.methods import restores_image
+from ..checks import check_host, check_pyramid, check_resolutions
+from ..comparison import Candidate, Comparison, Settings
+from ..models import NAMES, PATCH, compiled, mask_rcnn, setr
+from ..timing import Step
+
+NETWORKS = {'setr': 'SETR', 'mask-rcnn': 'Mask R-CNN'}
+
+
+def comparisons(settings: Settings, models: Sequence[str], networks: Sequence[str], base: int,
+                resolutions: Sequence[int]) -> list[Comparison]:
+    """What is compared.
+
+    Args:
+        settings: Of the run.
+        models: Model sizes.
+        networks: Any of :data:`NETWORKS`.
+        base: Base resolution in pixels.
+        resolutions: Of the images, in pixels.
+
+    Raises:
+        InputError: For a resolution that the token grid does not fit on or that the network cannot take, or a host library
+            that is missing.
+    """
+    check_resolutions(base, resolutions)
+    found = []
+    for network in networks:
+        check_host('mspe_mm.seg' if network == 'setr' else 'mspe_mm.det')
+        if network == 'mask-rcnn':
+            check_pyramid([base, *resolutions])
+        for model in models:
+            for resolution in resolutions:
+                own, fixed = (-(-resolution // PATCH))**2, (base // PATCH)**2
+                mspe, *peers = (
+                    Candidate(method, partial(predicting, network, model, base, resolution, method, settings),
+                              tokens=own if method == 'vanilla' else fixed, images=settings.batch_size,
+                              same_output=resolution == base and network == 'setr')
+                    for method in ('mspe', 'vanilla', 'img_resize'))
+                labels = dict(model=f'{NETWORKS[network]}, {NAMES[model]}', image=f'{resolution} px')
+                found.append(Comparison(labels, mspe, tuple(peers)))
+    return found
+
+
+def predicting(network: str, size: str, base: int, resolution: int, method: str, settings: Settings) -> Step:
+    """From images (B, 3, R, R) of 8 bits to predictions."""
+    make = setr if network == 'setr' else mask_rcnn
+    model = make(size, base, kernel_policy='fixed' if method == 'mspe' else 'constant')
+    model.to(settings.device).eval()
+    compiled(model.backbone, settings.compile)
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (settings.batch_size, 3, resolution, resolution), generator=generator, dtype=torch.uint8)
+
+    def step(_: int) -> list[Tensor]:
+        with torch.no_grad(), settings.autocast():
+            inputs = images.to(settings.device)
+            if restores_image(method):
+                inputs = resize_image(inputs.float(), (base, base))
+            samples = _samples(network, settings.batch_size, resolution, inputs.shape[-1])
+            found = model.test_step(dict(inputs=list(inputs), data_samples=samples))
+            return [sample.seg_logits.data if network == 'setr' else sample.pred_instances.bboxes for sample in found]
+    return step
+
+
+def _samples(network: str, count: int, original: int, size: int) -> list:
+    """What a pipeline tells of images of ``original`` px that it gives to the model at ``size`` px."""
+    if network == 'setr':
+        from mmseg.structures import SegDataSample as Sample
+    else:
+        from mmdet.structures import DetDataSample as Sample
+    return [Sample(metainfo=dict(ori_shape=(original, original), img_shape=(size, size),
+                                 scale_factor=(size / original, size / original))) for _ in range(count)]

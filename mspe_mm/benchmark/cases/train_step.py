@@ -1,0 +1,75 @@
+"""One step of tuning at K = 4 resolutions against other ways to train at them.
+
+``setr`` is SETR-Naive, ``mask-rcnn`` is Mask R-CNN on ViTDet, ``vitdet`` the backbone of that alone, with the mean square of
+its features for a loss. All four kernels are tuned, the pretrained one too, and lambda is 0: a step is exactly four passes.
+In a round all candidates draw the same four resolutions. The peers:
+
+* full fine-tuning by the same four passes, one after the other: everything is trainable;
+* the sum of the four losses in one graph, Eq. 7 as it is written: the kernels alone are trainable;
+* for ``vitdet`` that again, with the backbone of mmdetection's project;
+* one pass, at the largest of the four resolutions.
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from ..checks import check_base, check_host, check_pyramid
+from ..comparison import Candidate, Comparison, Settings
+from ..models import NAMES, PATCH
+from ..peers import vitdet_class, vitdet_name
+from ..trainees import mask_rcnn_trainee, setr_trainee, vitdet_trainee
+from ..training import Way, by_the_package, in_one_graph, one_after_the_other, the_largest_alone, training
+
+NETWORKS = {
+    'setr': ('SETR', setr_trainee),
+    'vitdet': ('ViTDet', vitdet_trainee),
+    'mask-rcnn': ('Mask R-CNN', mask_rcnn_trainee),
+}
+
+
+def comparisons(settings: Settings, models: Sequence[str], networks: Sequence[str], resolutions: Sequence[int],
+                peer_path: str | None = None) -> list[Comparison]:
+    """What is compared.
+
+    Args:
+        settings: Of the run.
+        models: Model sizes.
+        networks: Any of :data:`NETWORKS`.
+        resolutions: Base resolutions in pixels.
+        peer_path: Checkout of mmdetection; without one a naive implementation stands in.
+
+    Raises:
+        InputError: For a resolution that is not whole patches, a host library that is missing, or a ``peer_path`` without
+            the project.
+    """
+    found = []
+    for network in networks:
+        check_host('mspe_mm.seg' if network == 'setr' else 'mspe_mm.det')
+        if network == 'vitdet':
+            vitdet_class(peer_path)
+        if network == 'mask-rcnn':
+            check_pyramid(resolutions)
+        for model in models:
+            for base in resolutions:
+                check_base(base)
+                found.append(_comparison(network, model, base, settings, peer_path))
+    return found
+
+
+def _comparison(network: str, model: str, base: int, settings: Settings, peer_path: str | None) -> Comparison:
+    name, make = NETWORKS[network]
+
+    def candidate(title: str, way: Way, tuned: bool = True, same: bool = False, **of) -> Candidate:
+        trainee = partial(make, model, base, tuned, settings, **of)
+        return Candidate(title, partial(training, trainee, way, settings), (base // PATCH)**2, settings.batch_size,
+                         same_output=same, work='tuning' if same else None)
+
+    peers = [candidate('full fine-tuning, the same 4 passes', one_after_the_other, tuned=False),
+             candidate('sum of the 4 losses in one graph', in_one_graph, same=True)]
+    if network == 'vitdet':
+        peers.append(candidate(f'sum of the 4 losses, {vitdet_name(peer_path)}', in_one_graph, same=True, peer=True,
+                               peer_path=peer_path))
+    peers.append(candidate('one resolution', the_largest_alone))
+    return Comparison(dict(model=f'{name}, {NAMES[model]}', image=f'{base} px'),
+                      candidate('MSPE tuning, K = 4', by_the_package, same=True), tuple(peers))

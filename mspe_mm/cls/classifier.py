@@ -5,6 +5,7 @@ import difflib
 from collections.abc import Sequence
 
 import timm
+import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS
@@ -76,20 +77,20 @@ class TimmClassifier(BaseModel):
             mode: ``'tensor'``, ``'loss'`` or ``'predict'``.
 
         Returns:
-            Logits (B, classes); losses by name; or ``data_samples`` with ``pred_score`` (classes).
+            Logits (B, classes); losses by name; or ``data_samples`` with ``pred_score`` (classes), on the CPU.
         """
         if mode == 'loss':
             return self.loss(inputs, data_samples)
         logits = self.backbone(inputs)
         if mode == 'tensor':
             return logits
-        for sample, scores in zip(data_samples, logits.float().softmax(dim=1)):
+        for sample, scores in zip(data_samples, logits.float().softmax(dim=1).cpu()):    # one copy for all
             sample.pred_score = scores
         return data_samples
 
     def loss(self, inputs: Tensor, data_samples: list[BaseDataElement]) -> dict[str, Tensor]:
         """Cross entropy of the images (B, C, H, W), by resolution if there are several."""
-        labels = inputs.new_tensor([sample.gt_label for sample in data_samples]).long()
+        labels = torch.tensor([sample.gt_label for sample in data_samples], device=inputs.device)
 
         def plain_loss(images: Tensor) -> dict[str, Tensor]:
             return dict(loss=F.cross_entropy(self.backbone(images), labels))

@@ -1,4 +1,5 @@
 # The 128 images of coco128, for training and for testing: enough to exercise every step and to memorise, not to generalise.
+dataset_name = 'coco128 (memorised)'    # in figures and tables
 data_root = 'data/coco128/'
 image_size = (256, 256)    # (width, height)
 train_pipeline = [

@@ -1,5 +1,6 @@
 # COCO 2017 with large-scale jitter, as in mmdetection's ViTDet project. To test at another resolution, change the scale of
 # the test pipeline's Resize: the data preprocessor puts the images on a canvas, and the detections are in the original image.
+dataset_name = 'COCO 2017'    # in figures and tables
 data_root = 'data/coco/'
 image_size = (1024, 1024)    # (width, height)
 train_pipeline = [

@@ -23,6 +23,7 @@ and where an edge falls exactly between two pixels, ``'nearest'`` may take the o
 """
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 
 import torch
@@ -90,7 +91,7 @@ def resize_image(image: Tensor, size: tuple[int, int], interpolation: str = 'bil
     if interpolation == 'area' or width == 1:
         rows = resize_matrix(height, image.shape[-2], interpolation, antialias).to(image)
         columns = resize_matrix(width, image.shape[-1], interpolation, antialias).to(image)
-        with torch.autocast(image.device.type, enabled=False):
+        with _full_precision(image.device):
             return rows @ image @ columns.T
     return _interpolate(image, (height, width), interpolation, antialias)
 
@@ -109,7 +110,8 @@ def pi_resize(weight: Tensor, size: tuple[int, int], interpolation: str = 'bilin
 
     Returns:
         (..., height, width) in the dtype and on the device of ``weight``, differentiable with respect to it; computed
-        in float64. ``weight`` itself when the size is its own.
+        in float32, or in float64 if that is its dtype, from factors made in float64. ``weight`` itself when the size is
+        its own.
 
     Raises:
         ValueError: For a size below 1 or an unknown interpolation.
@@ -118,10 +120,11 @@ def pi_resize(weight: Tensor, size: tuple[int, int], interpolation: str = 'bilin
     h, w = weight.shape[-2:]
     if (height, width) == (h, w):
         return weight
-    rows = _pi_factor(height, h, interpolation, antialias, weight.device, torch.float64)
-    columns = _pi_factor(width, w, interpolation, antialias, weight.device, torch.float64)
-    # float64 is left alone by autocast, so the product keeps its precision under AMP.
-    return (rows @ weight.double() @ columns.T).to(weight.dtype)
+    dtype = torch.float64 if weight.dtype == torch.float64 else torch.float32
+    rows = _pi_factor(height, h, interpolation, antialias, weight.device, dtype)
+    columns = _pi_factor(width, w, interpolation, antialias, weight.device, dtype)
+    with _full_precision(weight.device):
+        return (rows @ weight.to(dtype) @ columns.T).to(weight.dtype)
 
 
 @lru_cache(maxsize=1024)
@@ -130,8 +133,12 @@ def _pi_factor(out_size: int, in_size: int, interpolation: str, antialias: bool,
     """``P = pinv(B^T)`` of one axis, (out_size, in_size), shared by every kernel of these sizes."""
     # An ordinary tensor whatever mode the first caller is in: one made in inference mode could not be trained through.
     with torch.inference_mode(False), torch.no_grad():
-        matrix = resize_matrix(out_size, in_size, interpolation, antialias)
-        return torch.linalg.pinv(matrix).T.contiguous().to(device, dtype)
+        return torch.linalg.pinv(resize_matrix(out_size, in_size, interpolation, antialias).T).to(device, dtype)
+
+
+def _full_precision(device: torch.device) -> AbstractContextManager:
+    """A context in which autocast leaves products alone."""
+    return nullcontext() if device.type == 'meta' else torch.autocast(device.type, enabled=False)
 
 
 def _interpolate(image: Tensor, size: tuple[int, int], interpolation: str, antialias: bool) -> Tensor:

@@ -8,6 +8,8 @@ from mmseg.registry import MODELS
 from torch import Tensor
 
 from ..core import MultiScalePatchEmbed
+from ..core.attention import check_attention
+from .attention import FusedSelfAttention
 
 
 @MODELS.register_module()
@@ -15,7 +17,8 @@ class MSPEViT(VisionTransformer):
     """A drop-in for mmseg's ``VisionTransformer`` that takes images of any resolution.
 
     All config keys and parameter names are the host's; ``patch_embed.kernels`` is added. A stock checkpoint loads with
-    ``strict=True``. ``img_size`` is the base resolution: there the outputs are the host's, bit for bit.
+    ``strict=True``. ``img_size`` is the base resolution: there the outputs are the host's, bit for bit with
+    ``attention='naive'``.
 
     Args:
         kernel_sizes: Native patch sizes of the kernels in pixels; one is ``patch_size``.
@@ -23,6 +26,8 @@ class MSPEViT(VisionTransformer):
         parameterization: ``'native'`` or ``'residual'``.
         tune_base: Whether the base size has a tunable kernel too.
         downsampling: ``dict(interpolation=..., antialias=...)``, how the images lose their resolution.
+        attention: ``'naive'`` is the host's; ``'fused'`` computes the same numbers up to rounding, faster and without
+            holding the attention weights.
         **kwargs: Everything else is the host's (``img_size``, ``patch_size``, ``embed_dims``, ``out_indices``, ...).
 
     See :class:`~mspe_mm.core.MultiScalePatchEmbed` for what the added keys mean.
@@ -35,9 +40,14 @@ class MSPEViT(VisionTransformer):
                  parameterization: str = 'residual',
                  tune_base: bool = False,
                  downsampling: dict | None = None,
+                 attention: str = 'fused',
                  patch_pad: str | int | None = 'corner',
                  **kwargs) -> None:
         super().__init__(*args, patch_pad=patch_pad, **kwargs)
+        check_attention(attention)
+        if attention == 'fused':
+            for layer in self.layers:
+                layer.attn = FusedSelfAttention(layer.attn)
         if patch_pad not in ('corner', 'same', 0, None):
             raise ValueError(f"patch_pad must be 'corner', 'same' or 0 for patches that do not overlap, got {patch_pad!r}")
         stock = self.patch_embed

@@ -96,6 +96,24 @@ def test_many_tokens_go_in_slices():
     torch.testing.assert_close(attend(q, k, v, relative), attend(q, k, v, relative, 'naive'), rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize('with_positions', [True, False])
+def test_dropped_keys(with_positions):
+    """The same random numbers drop the same keys on every path; of the weights that stay, the sum is 1 on average."""
+    q, k, v, tables = inputs((6, 7))
+    relative = gathered(tables, (6, 7)) if with_positions else None
+    paths = [lambda: attend(q, k, v, relative, 'naive', 0.25), lambda: attend(q, k, v, relative, 'fused', 0.25)]
+    if with_positions:
+        paths.append(lambda: _attend_with_codes(q, k, v, *relative_terms(q, *relative), 0.25))
+    outs = []
+    for path in paths:
+        torch.manual_seed(0)
+        outs.append(path())
+        torch.testing.assert_close(outs[-1], outs[0], rtol=0, atol=1e-12)
+    assert (outs[0] - attend(q, k, v, relative)).abs().max() > 0.1
+    sums = attend(q, k, torch.ones_like(v), relative, 'fused', 0.25)
+    assert abs(sums[..., 0].mean() - 1) < 4 * sums[..., 0].std() / sums[..., 0].numel()**0.5
+
+
 def test_unknown_attention():
     q, k, v, _ = inputs((2, 2))
     with pytest.raises(ValueError, match="unknown attention 'flash': choose one of fused, naive"):

@@ -122,8 +122,8 @@ def test_a_stock_checkpoint_loads_strictly_and_gives_the_stock_model_bit_for_bit
     stock = stock_model(head)
     path = str(tmp_path / 'stock.pth')
     torch.save(dict(state_dict=stock.state_dict(), meta=dict(mmseg_version='1.2.2')), path)
-    by_torch = mspe_model(head, parameterization=parameterization)
-    by_mmengine = mspe_model(head, tuning={}, parameterization=parameterization)
+    by_torch = mspe_model(head, parameterization=parameterization, attention='naive')
+    by_mmengine = mspe_model(head, tuning={}, parameterization=parameterization, attention='naive')
     by_torch.load_state_dict(torch.load(path, weights_only=False)['state_dict'], strict=True)
     load_checkpoint(by_mmengine, path, map_location='cpu', strict=True)
     stock.requires_grad_(False)    # matmul picks its kernel by requires_grad, so all models are frozen
@@ -139,7 +139,7 @@ def test_a_stock_checkpoint_loads_strictly_and_gives_the_stock_model_bit_for_bit
 @every_head
 @torch.no_grad()
 def test_predictions_and_losses_at_the_base_resolution_are_the_stock_models(head):
-    stock, model = stock_model(head).requires_grad_(False), mspe_model(head)
+    stock, model = stock_model(head).requires_grad_(False), mspe_model(head, attention='naive')
     model.load_state_dict(stock.state_dict(), strict=True)
     model.eval().requires_grad_(False)
     predictions = [m.val_step(batch()) for m in (model, stock)]
@@ -148,6 +148,15 @@ def test_predictions_and_losses_at_the_base_resolution_are_the_stock_models(head
         assert torch.equal(ours.pred_sem_seg.data, theirs.pred_sem_seg.data)
     losses = [m(**m.data_preprocessor(batch(), training=True), mode='loss') for m in (model, stock)]
     assert losses[0] == losses[1]
+
+
+@every_head
+@torch.no_grad()
+def test_fused_attention_changes_the_stock_models_outputs_by_rounding_alone(head):
+    stock, model = stock_model(head), mspe_model(head)
+    model.load_state_dict(stock.state_dict(), strict=True)
+    for actual, expected in zip(outputs(model.eval(), image(*BASE)), outputs(stock, image(*BASE))):
+        torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
 
 
 @every_head
@@ -176,7 +185,7 @@ def test_an_mspe_checkpoint_round_trips_through_mmengine(tmp_path):
 @every_head
 @parameterizations
 def test_after_real_tuning_steps_every_tensor_but_the_kernels_is_the_checkpoints(head, parameterization):
-    model = mspe_model(head, {}, parameterization=parameterization)
+    model = mspe_model(head, {}, parameterization=parameterization, attention='naive')
     model.load_state_dict(stock_model(head).state_dict(), strict=True)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     assert any('running_mean' in name for name in before)

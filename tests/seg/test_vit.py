@@ -62,8 +62,7 @@ def flexivit(stock: VisionTransformer, size, x, interpolation='bilinear', antial
 # -- At the base resolution --------------------------------------------------------------------------------------------
 
 
-@parameterizations
-@pytest.mark.parametrize('changes', [
+every_variant = pytest.mark.parametrize('changes', [
     {},
     dict(out_indices=-1),
     dict(out_indices=(1, 3), final_norm=True),
@@ -75,21 +74,53 @@ def flexivit(stock: VisionTransformer, size, x, interpolation='bilinear', antial
     dict(patch_pad='same'),
     dict(patch_pad=0),
     dict(img_size=96, interpolate_mode='bicubic'),
+    dict(qkv_bias=False),
 ], ids=str)
+
+
+@parameterizations
+@every_variant
 @torch.no_grad()
 def test_at_the_base_resolution_every_output_is_the_hosts_bit_for_bit(changes, parameterization):
     stock = stock_model(**changes)
-    model = mspe_model(stock, parameterization=parameterization, **changes)
+    model = mspe_model(stock, parameterization=parameterization, attention='naive', **changes)
     randomize(model.patch_embed.kernels)    # tuned or not
     x = image(*stock.img_size)
     assert_same_bits(model(x), stock(x))
     assert flat(model(x))[0].shape[-2:] == (stock.img_size[0] // 16, stock.img_size[1] // 16)
 
 
+@every_variant
+@torch.no_grad()
+def test_fused_attention_gives_the_hosts_outputs_up_to_rounding(changes):
+    stock = stock_model(**changes)
+    model = mspe_model(stock, **changes)
+    for dtype, tolerance in (torch.float32, 1e-5), (torch.float64, 1e-9):
+        x = image(*stock.img_size).to(dtype)
+        for actual, expected in zip(flat(model.to(dtype)(x)), flat(stock.to(dtype)(x))):
+            torch.testing.assert_close(actual, expected, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize('changes', [{}, dict(with_cp=True), dict(qkv_bias=False)], ids=str)
+def test_fused_attention_gives_the_hosts_gradients(changes):
+    gradients = []
+    for attention in 'naive', 'fused':
+        torch.manual_seed(0)
+        model = randomize(MSPEViT(**settings(attention=attention, **changes))).double()
+        model(image(32, 48).double())[-1].square().sum().backward()
+        gradients.append({name: parameter.grad for name, parameter in model.named_parameters()})
+    naive, fused = gradients
+    assert naive.keys() == fused.keys()
+    assert sum(gradient is not None for gradient in naive.values()) > 30
+    for name, gradient in naive.items():
+        torch.testing.assert_close(fused[name], gradient, rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.parametrize('changes', [{}, dict(patch_norm=True), dict(final_norm=True), dict(pre_norm=True),
-                                     dict(patch_bias=False)], ids=str)
+                                     dict(patch_bias=False), dict(qkv_bias=False), dict(attention='naive')], ids=str)
 def test_parameter_names_are_the_hosts_and_the_kernels(changes):
-    stock, model = VisionTransformer(**settings(**changes)), MSPEViT(**settings(**changes))
+    model = MSPEViT(**settings(**changes))
+    stock = VisionTransformer(**settings(**{key: value for key, value in changes.items() if key != 'attention'}))
     added = model.state_dict().keys() - stock.state_dict().keys()
     assert stock.state_dict().keys() <= model.state_dict().keys()
     parts = ('weight', 'bias') if changes.get('patch_bias', True) else ('weight', )
@@ -151,7 +182,7 @@ def test_every_tuned_kernel_changes_the_features_at_its_resolution_alone():
 def test_as_many_tokens_on_another_grid_get_a_resized_position_table(mode):
     """6 x 4 tokens are as many as 4 x 6, which is all that the host compares."""
     stock = stock_model(interpolate_mode=mode)
-    model = mspe_model(stock, interpolate_mode=mode, kernel_policy='constant', kernel_sizes=(16, ))
+    model = mspe_model(stock, interpolate_mode=mode, kernel_policy='constant', kernel_sizes=(16, ), attention='naive')
     x = image(96, 64)
     stock.pos_embed.copy_(VisionTransformer.resize_pos_embed(stock.pos_embed, (6, 4), GRID, mode))
     assert_same_bits(model(x), stock(x))
@@ -173,7 +204,7 @@ def test_another_number_of_tokens_gets_the_hosts_resized_position_table(size):
 @torch.no_grad()
 def test_constant_is_the_host_at_any_resolution_with_any_padding(patch_pad):
     stock = stock_model(patch_pad=patch_pad)
-    model = mspe_model(stock, patch_pad=patch_pad, kernel_policy='constant')
+    model = mspe_model(stock, patch_pad=patch_pad, kernel_policy='constant', attention='naive')
     assert_same_bits(model(image(75, 50)), stock(image(75, 50)))
 
 
@@ -189,6 +220,7 @@ def test_an_image_of_one_pixel_is_embedded():
     (dict(patch_pad=3), 'patch_pad.*3'),
     (dict(img_size=(70, 96)), 'img_size.*70'),    # has no whole number of patches, so no base resolution
     (dict(kernel_sizes=(4, 8)), 'kernel_sizes.*16'),
+    (dict(attention='flash'), "attention 'flash'"),
     (dict(kernel_policy='square'), "kernel_policy 'square'"), (dict(parameterization='delta'), "parameterization 'delta'"),
     (dict(downsampling=dict(interpolation='lanczos')), "interpolation 'lanczos'")])
 def test_settings_that_make_no_sense_are_refused_by_name(changes, culprit):

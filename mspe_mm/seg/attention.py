@@ -1,0 +1,39 @@
+"""mmcv's multi-head self-attention through PyTorch's fused kernels."""
+from __future__ import annotations
+
+from mmcv.cnn.bricks.transformer import MultiheadAttention
+from torch import Tensor, nn
+
+from ..core.attention import attend
+
+
+class FusedSelfAttention(nn.Module):
+    """Takes the place of an mmcv ``MultiheadAttention`` that attends to its own input, with its children and their names.
+
+    mmcv asks ``nn.MultiheadAttention`` for the attention weights too and throws them away; who asks gets the slow path,
+    which holds (heads, L, L) of them.
+
+    Args:
+        stock: The module that is replaced.
+    """
+
+    def __init__(self, stock: MultiheadAttention) -> None:
+        super().__init__()
+        self.batch_first = stock.batch_first
+        self.attn, self.proj_drop, self.dropout_layer = stock.attn, stock.proj_drop, stock.dropout_layer
+
+    def forward(self, query: Tensor, identity: Tensor | None = None) -> Tensor:
+        """``identity + attention(query)``.
+
+        Args:
+            query: (B, L, D) tokens, (L, B, D) without ``batch_first``.
+            identity: What the result is added to; ``query`` by default.
+        """
+        mha = self.attn
+        tokens = query if self.batch_first else query.transpose(0, 1)
+        qkv = nn.functional.linear(tokens, mha.in_proj_weight, mha.in_proj_bias)
+        q, k, v = qkv.unflatten(-1, (3, mha.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        out = attend(q, k, v, dropout=mha.dropout if mha.training else 0.)
+        out = mha.out_proj(out.transpose(1, 2).flatten(2))
+        out = self.dropout_layer(self.proj_drop(out if self.batch_first else out.transpose(0, 1)))
+        return (query if identity is None else identity) + out

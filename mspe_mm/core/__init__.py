@@ -1,11 +1,12 @@
 """The method, in PyTorch alone."""
+from .calibration import Calibrator
 from .patch_embed import MultiScalePatchEmbed, PatchKernel
 from .resize import INTERPOLATIONS, pi_resize, resize_image, resize_matrix
 from .resolution import choose_kernel, draw_patch_size, fit_kernel, sampling_range
 from .tuning import MultiResolutionObjective, freeze_all_but_kernels, tuning_mode
 
 __all__ = [
-    'INTERPOLATIONS', 'MultiResolutionObjective', 'MultiScalePatchEmbed', 'PatchKernel', 'choose_kernel',
+    'INTERPOLATIONS', 'Calibrator', 'MultiResolutionObjective', 'MultiScalePatchEmbed', 'PatchKernel', 'choose_kernel',
     'draw_patch_size', 'fit_kernel', 'freeze_all_but_kernels', 'pi_resize', 'resize_image', 'resize_matrix',
     'sampling_range', 'tuning_mode'
 ]

@@ -3,13 +3,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .cache import DerivedTensors
-from .resize import ANTIALIASED, check_interpolation, pi_resize
+from .resize import ANTIALIASED, check_correlation, check_interpolation, pi_resize
 from .resolution import KERNEL_POLICIES, choose_kernel, fit_kernel
 
 PARAMETERIZATIONS = ('native', 'residual')
@@ -50,6 +51,8 @@ class MultiScalePatchEmbed(nn.Module):
         tune_base: Also give the base size a kernel of its own that can be tuned. Off, the base resolution stays exact.
         interpolation: Downsampling model of the images, see :mod:`mspe_mm.core.resize`.
         antialias: Likewise.
+        correlation: Correlation of neighbouring pixels that kernels are resized for; 0 is PI-resize. See
+            :func:`~mspe_mm.core.resize.pi_resize`.
         padding: What happens to a rest smaller than a patch: zeros after it (``'corner'``), zeros around (``'same'``), as
             mmcv's adaptive padding does, or nothing: the rest is not seen (None).
         norm: A layer applied to the tokens, as in the host; not tuned.
@@ -72,6 +75,7 @@ class MultiScalePatchEmbed(nn.Module):
                  tune_base: bool = False,
                  interpolation: str = 'bilinear',
                  antialias: bool = True,
+                 correlation: float = 0.,
                  padding: str | None = 'corner',
                  norm: nn.Module | None = None,
                  proj_name: str = 'proj') -> None:
@@ -82,6 +86,7 @@ class MultiScalePatchEmbed(nn.Module):
         self.kernel_policy, self.parameterization = kernel_policy, parameterization
         self.interpolation, self.padding = interpolation, padding
         self.antialias = antialias and interpolation in ANTIALIASED    # the others have no such choice
+        self.correlation = float(correlation)
         self._check_settings()
 
         self.proj_name = proj_name
@@ -112,6 +117,7 @@ class MultiScalePatchEmbed(nn.Module):
             if value not in choices:
                 raise ValueError(f'unknown {name} {value!r}: choose one of {choices}')
         check_interpolation(self.interpolation)
+        check_correlation(self.correlation)
 
     @property
     def base(self) -> nn.Conv2d:
@@ -157,8 +163,8 @@ class MultiScalePatchEmbed(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def resize_kernel(self, weight: Tensor, size: tuple[int, int]) -> Tensor:
-        """PI-resize (D, C, h, w) to (D, C, *size) under the layer's downsampling model."""
-        return pi_resize(weight, size, self.interpolation, self.antialias)
+        """PI-resize (D, C, h, w) to (D, C, *size) under the layer's downsampling model and correlation of pixels."""
+        return pi_resize(weight, size, self.interpolation, self.antialias, self.correlation)
 
     def kernel_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
         """(height, width) in pixels of the patches of an image of ``image_size`` (height, width)."""
@@ -188,17 +194,39 @@ class MultiScalePatchEmbed(nn.Module):
         finally:
             self._forced_kernel = before
 
-    def single_kernel(self, kernel_policy: str) -> MultiScalePatchEmbed:
+    def sharing_base(self, **changes: Any) -> MultiScalePatchEmbed:
+        """A layer on the same pretrained kernel and norm, with this one's settings but for ``changes``, untrained."""
+        settings = dict(
+            kernel_sizes=self.kernel_sizes, kernel_policy=self.kernel_policy, parameterization=self.parameterization,
+            tune_base=str(self.patch_size) in self.kernels, interpolation=self.interpolation, antialias=self.antialias,
+            correlation=self.correlation, padding=self.padding)
+        layer = MultiScalePatchEmbed(
+            self.in_channels, self.embed_dims, self.patch_size, self.grid_size, bias=self.base.bias is not None,
+            norm=self.norm, proj_name=self.proj_name, **{**settings, **changes})
+        layer.add_module(self.proj_name, self.base)
+        layer.kernels.to(self.base.weight)
+        layer.reset_kernels()
+        return layer.train(self.training)
+
+    def single_kernel(self, kernel_policy: str, correlation: float = 0.) -> MultiScalePatchEmbed:
         """A layer of the pretrained kernel alone, shared with this one: the untrained baselines.
 
         ``'constant'`` gives the stock patch embedding, ``'fixed'`` and ``'isotropic'`` give FlexiViT's.
         """
-        layer = MultiScalePatchEmbed(
-            self.in_channels, self.embed_dims, self.patch_size, self.grid_size, (self.patch_size, ),
-            bias=self.base.bias is not None, kernel_policy=kernel_policy, interpolation=self.interpolation,
-            antialias=self.antialias, padding=self.padding, norm=self.norm, proj_name=self.proj_name)
-        layer.add_module(self.proj_name, self.base)
-        return layer.train(self.training)
+        return self.sharing_base(kernel_sizes=(self.patch_size, ), tune_base=False, kernel_policy=kernel_policy,
+                                 correlation=correlation)
+
+    @torch.no_grad()
+    def set_kernel(self, size: int, weight: Tensor, bias: Tensor | None) -> None:
+        """Make ``weight`` (D, C, size, size) and ``bias`` (D) what :meth:`sized_kernel` gives for the kernel of ``size`` px
+        at its own size."""
+        own, base = self.kernels[str(size)], self.base
+        if self.parameterization == 'residual':
+            weight = weight - self.resize_kernel(base.weight, (size, size))
+            bias = None if bias is None else bias - base.bias
+        own.weight.copy_(weight)
+        if bias is not None:
+            own.bias.copy_(bias)
 
     def sized_kernel(self, size: tuple[int, int], index: int) -> tuple[Tensor, Tensor | None]:
         """Weight (D, C, *size) and bias (D) of kernel ``index`` of ``kernel_sizes``, resized to ``size`` (height, width)."""
@@ -243,7 +271,7 @@ class MultiScalePatchEmbed(nn.Module):
     def extra_repr(self) -> str:
         return (f'grid_size={self.grid_size}, kernel_sizes={self.kernel_sizes}, kernel_policy={self.kernel_policy!r}, '
                 f'parameterization={self.parameterization!r}, interpolation={self.interpolation!r}, '
-                f'antialias={self.antialias}')
+                f'antialias={self.antialias}, correlation={self.correlation}')
 
 
 def _pad_to_patches(x: Tensor, patch: tuple[int, int], padding: str | None) -> Tensor:

@@ -14,6 +14,7 @@ is assumed of how u came from x. The ridge pulls towards PI-resize where the ima
 """
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -25,7 +26,7 @@ from .moments import PairMoments, token_error
 from .patch_embed import MultiScalePatchEmbed
 
 MAX_INPUTS = 4096
-RIDGES = tuple(10.**exponent for exponent in range(-6, 3))
+RIDGES = (*(10.**exponent for exponent in range(-6, 3)), math.inf)
 
 
 def extract_patches(images: Tensor, size: tuple[int, int], stride: tuple[int, int] | None = None,
@@ -55,8 +56,8 @@ def solve(moments: PairMoments, start: Tensor, ridges: Sequence[float], bias: bo
         moments: Of the pairs (u, t), t the tokens asked for.
         start: ``w_0`` of every token channel, (D, d): what the ridge pulls towards.
         ridges: Relative to the mean variance of the values of u, from 0. With 0, directions in which u does not vary keep
-            the values of ``start``.
-        bias: Whether there is a b'; without, b' is 0.
+            the values of ``start``; with infinity it is ``start``, and no b'.
+        bias: Whether there is a b'; without, b' is 0 and the means are fitted too.
 
     Returns:
         w' (D, d) and b' (D) for every ridge, float64.
@@ -67,7 +68,7 @@ def solve(moments: PairMoments, start: Tensor, ridges: Sequence[float], bias: bo
     if moments.count == 0:
         raise ValueError('no pairs of patches to calibrate from')
     inputs, cross = moments.input_covariance, moments.cross_covariance
-    if not bias:    # then the means have to be predicted as well
+    if not bias:
         inputs = inputs + moments.input_mean.outer(moments.input_mean)
         cross = cross + moments.target_mean.outer(moments.input_mean)
     start = start.double()
@@ -77,6 +78,9 @@ def solve(moments: PairMoments, start: Tensor, ridges: Sequence[float], bias: bo
     smallest = len(variances) * torch.finfo(torch.float64).eps * variances[-1]
     solutions = []
     for ridge in ridges:
+        if ridge == math.inf:
+            solutions.append((start, torch.zeros_like(moments.target_mean)))
+            continue
         damped = variances.clamp_min(0) + ridge * variances.mean()
         weight = start + torch.where(damped > smallest, missing / damped, 0.) @ directions.T
         constant = moments.target_mean - weight @ moments.input_mean

@@ -68,7 +68,8 @@ def token_error(moments: PairMoments, weight: Tensor, bias: Tensor | None = None
     Raises:
         ValueError: If there are no pairs, or their tokens do not vary.
     """
-    if moments.count == 0 or moments.target_variance == 0:
+    rounding = 1e-20 * moments.target_mean.square().sum().item()    # of tokens that are equal but for the last digits
+    if moments.count == 0 or moments.target_variance <= rounding:
         raise ValueError(f'{moments.count} pairs of patches, and their tokens do not vary: give more images, and such that '
                          'are not of one colour')
     weight = weight.double()

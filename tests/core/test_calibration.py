@@ -1,5 +1,6 @@
 """Calibrated kernels against the regression of the pixels, gradient descent, and PI-resize where the patches are noise."""
 import copy
+import math
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from helpers import MODELS, noise, randomize, relative_error
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from mspe_mm.core import MultiScalePatchEmbed, pi_resize, resize_image, resize_matrix
+from mspe_mm.core import MultiScalePatchEmbed, pi_resize, resize_image
 from mspe_mm.core.calibration import MAX_INPUTS, RIDGES, Calibrator, calibrate, extract_patches, solve
 from mspe_mm.core.moments import PairMoments, token_error
 
@@ -126,6 +127,9 @@ def test_an_ever_larger_ridge_leads_back_to_the_start():
     distances = [relative_error(weight, start) for weight, _ in solve(gather(u, t), start, [1e-3, 1., 1e3, 1e9])]
     assert distances == sorted(distances, reverse=True)
     assert distances[-1] <= 1e-7
+    [(weight, bias)] = solve(gather(u, t), start, [math.inf])
+    assert torch.equal(weight, start)
+    assert not bias.any()
 
 
 def test_what_the_patches_do_not_show_stays_as_it_was():
@@ -159,7 +163,7 @@ def test_no_pairs_are_refused():
 
 def test_the_ridge_is_the_one_that_is_best_on_what_was_held_out():
     u, t, start = problem(count=12)    # few: without ridge they are fitted too well
-    other_u, other_t, _ = (part[12:] if len(part) > 12 else part for part in problem(count=500))
+    other_u, other_t, _ = problem(count=500)
     fit, held_out = gather(u, t), gather(other_u, other_t)
     found = calibrate(fit, held_out, start.view(3, 2, 2, 2))
     errors = {ridge: token_error(held_out, *solution) for ridge, solution in zip(RIDGES, solve(fit, start, RIDGES))}
@@ -167,6 +171,15 @@ def test_the_ridge_is_the_one_that_is_best_on_what_was_held_out():
     assert found.error_after == errors[found.ridge] < found.error_before == token_error(held_out, start)
     assert found.weight.shape == (3, 2, 2, 2)
     assert calibrate(fit, held_out, start.view(3, 2, 2, 2), [0.5]).ridge == 0.5
+
+
+def test_where_nothing_is_better_than_pi_resize_it_stays():
+    u, t, start = problem(count=6)
+    held_out = gather(other := correlated(300, 8, seed=20), other @ start.T)
+    found = calibrate(gather(u, t), held_out, start.view(3, 2, 2, 2))
+    assert found.ridge == math.inf
+    assert torch.equal(found.weight.flatten(1), start)
+    assert found.error_after == found.error_before
 
 
 # -- The layer ---------------------------------------------------------------------------------------------------------

@@ -1,0 +1,57 @@
+"""What codecs and sensors do to small images, as transforms for the ``degrade`` pipeline of a config."""
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from mmcv.transforms import BaseTransform
+from mmengine.registry import TRANSFORMS
+
+
+@TRANSFORMS.register_module()
+class CompressJPEG(BaseTransform):
+    """Encode an 8-bit image as JPEG and decode it again.
+
+    Args:
+        quality: From 1 to 100.
+    """
+
+    def __init__(self, quality: int) -> None:
+        self.quality = quality
+
+    def transform(self, results: dict) -> dict:
+        _, encoded = cv2.imencode('.jpg', results['img'], [cv2.IMWRITE_JPEG_QUALITY, self.quality])
+        results['img'] = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+        return results
+
+
+@TRANSFORMS.register_module()
+class AddBlur(BaseTransform):
+    """Gaussian blur.
+
+    Args:
+        sigma: Standard deviation in pixels.
+    """
+
+    def __init__(self, sigma: float) -> None:
+        self.sigma = sigma
+
+    def transform(self, results: dict) -> dict:
+        results['img'] = cv2.GaussianBlur(results['img'], (0, 0), self.sigma)
+        return results
+
+
+@TRANSFORMS.register_module()
+class AddNoise(BaseTransform):
+    """White Gaussian noise on an 8-bit image, drawn from numpy's global generator.
+
+    Args:
+        sigma: Standard deviation in grey levels.
+    """
+
+    def __init__(self, sigma: float) -> None:
+        self.sigma = sigma
+
+    def transform(self, results: dict) -> dict:
+        noisy = results['img'] + np.random.normal(0, self.sigma, results['img'].shape)
+        results['img'] = noisy.round().clip(0, 255).astype(np.uint8)
+        return results

@@ -3,13 +3,13 @@
     python tools/eval_multiscale.py configs/setr_mspe_ade20k.py CHECKPOINT --adapter adapter.safetensors \
         --resolutions 128 256 512 --methods vanilla img_resize flexivit mspe --out-dir results/ade20k
 """
-import argparse
-import re
 import sys
 from pathlib import Path
 
 from mmengine.dist import is_main_process
 
+from mspe_mm.core.adapter import adapter_layer
+from mspe_mm.errors import InputError
 from mspe_mm.evaluation import segmentation
 from mspe_mm.evaluation.methods import METHODS
 from mspe_mm.evaluation.report import write_report
@@ -17,19 +17,16 @@ from mspe_mm.evaluation.sweep import sweep
 from mspe_mm.runtime import cli
 
 
-def resolution(text):
-    if not re.fullmatch(r'[1-9]\d*(x[1-9]\d*)?', text):
-        raise argparse.ArgumentTypeError(f'{text!r} is no resolution: give a positive height in pixels, or HEIGHTxWIDTH')
-    return [int(length) for length in text.split('x')]
-
-
 def parse_args():
     parser = cli.parser('Evaluate methods at several resolutions', checkpoint=True)
-    parser.add_argument('--resolutions', nargs='+', type=resolution, required=True, metavar='R',
+    parser.add_argument('--resolutions', nargs='+', type=cli.resolution, required=True, metavar='R',
                         help='resolutions that the base resolution becomes: HEIGHTxWIDTH, or a height alone in the base '
                         "resolution's aspect ratio")
-    parser.add_argument('--methods', nargs='+', choices=METHODS, default=list(METHODS), metavar='METHOD',
-                        help=f'any of {", ".join(METHODS)}; default all')
+    parser.add_argument('--methods', nargs='+', choices=METHODS, metavar='METHOD',
+                        help=f'any of {", ".join(METHODS)}; default all, calibrated only with --calibrated')
+    parser.add_argument('--calibrated', metavar='FILE', help='adapter of tools/calibrate.py for the method calibrated')
+    parser.add_argument('--degrade', metavar='KEY', help='pipeline of the config by which the images lose their '
+                        "resolution; by default they are resized by the layer's downsampling model")
     parser.add_argument('--out-dir', required=True, help='folder for results.json, table.md and curve.png')
     parser.add_argument('--bootstrap', type=int, default=0, metavar='N',
                         help='resamples for 95%% intervals over images (1000 is usual); default none')
@@ -39,6 +36,9 @@ def parse_args():
 
 def main():
     args = parse_args()
+    args.methods = args.methods or [method for method in METHODS if method != 'calibrated' or args.calibrated]
+    if 'calibrated' in args.methods and not args.calibrated:
+        raise InputError('the method calibrated needs --calibrated FILE, an adapter of tools/calibrate.py')
     args.work_dir = args.work_dir or str(Path(args.out_dir) / 'log')
     cfg = cli.load_config(args)
     cfg.load_from, cfg.resume, cfg.log_level = args.checkpoint, False, 'ERROR'
@@ -51,13 +51,17 @@ def main():
               file=sys.stderr)
 
     height, width = layer.base_resolution
-    resolutions = [r if len(r) == 2 else [r[0], max(1, round(r[0] * width / height))] for r in args.resolutions]
+    resolutions = cli.full_resolutions(args.resolutions, layer.base_resolution)
+    calibrated = adapter_layer(layer, args.calibrated) if args.calibrated else None
+    degrade = cli.read_pipeline(cfg, args.degrade)
     dataset = runner.build_dataloader(cfg.test_dataloader).dataset
     header = dict(dataset=cfg.get('dataset_name', type(dataset).__name__), images=len(dataset), config=args.config,
-                  checkpoint=args.checkpoint, adapter=args.adapter, reference_resolution=[height, width],
+                  checkpoint=args.checkpoint, adapter=args.adapter, calibrated=args.calibrated, degrade=degrade,
+                  reference_resolution=[height, width],
                   downsampling=dict(interpolation=layer.interpolation, antialias=layer.antialias),
                   bootstrap=args.bootstrap)
-    results = sweep(runner, args.methods, [tuple(r) for r in resolutions], args.out_dir, header, args.bootstrap, args.resume)
+    results = sweep(runner, args.methods, resolutions, args.out_dir, header, args.bootstrap, args.resume,
+                    calibrated=calibrated, degrade=degrade)
     if is_main_process():
         print(write_report(results, args.out_dir, segmentation.PRIMARY_METRIC, segmentation.TABLE_METRICS))
         print(f'written to {args.out_dir}: results.json, table.md, curve.png')

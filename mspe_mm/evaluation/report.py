@@ -11,9 +11,11 @@ from prettytable import MARKDOWN, PrettyTable
 
 from ..core.adapter import replacing
 
-LABELS = {'vanilla': 'Vanilla', 'img_resize': 'Image resize', 'flexivit': 'FlexiViT', 'mspe': 'MSPE (tuned)'}
-COLORS = {'vanilla': '#7f7f7f', 'img_resize': '#1f77b4', 'flexivit': '#ff7f0e', 'mspe': '#d62728'}
-MARKERS = {'vanilla': 's', 'img_resize': '^', 'flexivit': 'D', 'mspe': 'o'}
+LABELS = {'vanilla': 'Vanilla', 'img_resize': 'Image resize', 'flexivit': 'FlexiViT', 'prior': 'Prior',
+          'calibrated': 'Calibrated', 'mspe': 'MSPE (tuned)'}
+COLORS = {'vanilla': '#7f7f7f', 'img_resize': '#1f77b4', 'flexivit': '#ff7f0e', 'prior': '#9467bd',
+          'calibrated': '#2ca02c', 'mspe': '#d62728'}
+MARKERS = {'vanilla': 's', 'img_resize': '^', 'flexivit': 'D', 'prior': 'v', 'calibrated': 'P', 'mspe': 'o'}
 
 
 def save_json(results: dict, path: str | Path) -> None:
@@ -106,7 +108,7 @@ def plot_curves(results: dict, path: str | Path, metric: str) -> None:
     axes.set_ylim(0, 1.08 * axes.dataLim.y1)
     axes.grid(axis='y', alpha=0.3)
     axes.spines[['top', 'right']].set_visible(False)
-    figure.legend(loc='outside upper center', ncols=4, frameon=False)    # never on a curve
+    figure.legend(loc='outside upper center', ncols=3, frameon=False)    # never on a curve
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=150, format='png')
     plt.close(figure)

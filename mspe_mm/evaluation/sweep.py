@@ -5,6 +5,7 @@ import copy
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.dist import is_main_process
@@ -12,6 +13,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from tqdm import tqdm
 
+from ..core import MultiScalePatchEmbed
 from ..core.adapter import find_patch_embed
 from ..errors import InputError
 from . import segmentation, transforms
@@ -19,7 +21,8 @@ from .methods import restores_image, using_method
 from .report import save_json
 
 
-def evaluate(runner: Runner, method: str, resolution: tuple[int, int], bootstrap: int = 0) -> dict:
+def evaluate(runner: Runner, method: str, resolution: tuple[int, int], bootstrap: int = 0,
+             calibrated: MultiScalePatchEmbed | None = None, degrade: list[dict] | None = None) -> dict:
     """One row: ``method`` on the test set with its images at ``resolution``.
 
     Args:
@@ -28,6 +31,9 @@ def evaluate(runner: Runner, method: str, resolution: tuple[int, int], bootstrap
         resolution: (height, width) in pixels that the base resolution becomes; images of another size than the base, and
             sliding windows, change by the same factors.
         bootstrap: Resamples for the 95% intervals over images; 0 for none.
+        calibrated: The layer of the method ``'calibrated'``.
+        degrade: How the images lose their resolution, see :class:`~mspe_mm.evaluation.transforms.ChangeResolution`; by
+            default by the layer's downsampling model.
 
     Returns:
         ``{'method', 'resolution', 'metrics', 'images_per_second', 'token_grid', 'kernel_size'}``, and ``'intervals'`` with
@@ -42,7 +48,7 @@ def evaluate(runner: Runner, method: str, resolution: tuple[int, int], bootstrap
     loader_cfg = copy.deepcopy(runner.cfg.test_dataloader)
     loader_cfg.dataset.pipeline = transforms.at_resolution(
         loader_cfg.dataset.pipeline, scale=scale, interpolation=layer.interpolation, antialias=layer.antialias,
-        restore=restore)
+        restore=restore, degrade=degrade)
     loader_cfg.persistent_workers = False    # each row has a loader of its own
     loader = runner.build_dataloader(loader_cfg)
     evaluator = runner.build_evaluator(segmentation.evaluator_config(runner.cfg.test_evaluator, bootstrap))
@@ -51,7 +57,7 @@ def evaluate(runner: Runner, method: str, resolution: tuple[int, int], bootstrap
     model.eval()
     seconds = 0.
     seen_scale, seen_size = ((1., 1.), base) if restore else (scale, resolution)
-    with using_method(model, method) as used, segmentation.scaled_inference(model, seen_scale), torch.no_grad():
+    with using_method(model, method, calibrated) as used, segmentation.scaled_inference(model, seen_scale), torch.no_grad():
         for batch in tqdm(loader, desc=f'{method} {resolution[0]} x {resolution[1]}', leave=False, unit='batch',
                           disable=None if is_main_process() else True):    # None: a bar on terminals, none in logs
             start = _now()
@@ -76,7 +82,7 @@ def _now() -> float:
 
 
 def sweep(runner: Runner, methods: list[str], resolutions: list[tuple[int, int]], out_dir: str | Path, header: dict,
-          bootstrap: int = 0, resume: bool = False) -> dict:
+          bootstrap: int = 0, resume: bool = False, **settings: Any) -> dict:
     """Rows of all methods at all resolutions; every finished row is saved to ``out_dir/results.json`` at once.
 
     Args:
@@ -87,6 +93,7 @@ def sweep(runner: Runner, methods: list[str], resolutions: list[tuple[int, int]]
         header: What identifies the run (dataset, config, checkpoint, ...); stands before the rows.
         bootstrap: See :func:`evaluate`.
         resume: Keep the rows that ``results.json`` already has.
+        **settings: Of :func:`evaluate`.
 
     Raises:
         InputError: If the file to be resumed is of another run.
@@ -96,7 +103,7 @@ def sweep(runner: Runner, methods: list[str], resolutions: list[tuple[int, int]]
     results = dict(header, rows=[])
     for method in methods:
         for resolution in resolutions:
-            row = done.get((method, *resolution)) or evaluate(runner, method, resolution, bootstrap)
+            row = done.get((method, *resolution)) or evaluate(runner, method, resolution, bootstrap, **settings)
             results['rows'].append(row)
             if is_main_process():
                 save_json(results, path)

@@ -5,6 +5,7 @@ import argparse
 import errno
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -61,6 +62,33 @@ def load_config(args: argparse.Namespace) -> Config:
     for part in cfg.values():    # Config itself is no dict
         check_loading(part, head.get('num_classes'), head.get('ignore_index', 255))
     return cfg
+
+
+def resolution(text: str) -> list[int]:
+    """The type of an argument that is a resolution: HEIGHTxWIDTH, or a height alone."""
+    if not re.fullmatch(r'[1-9]\d*(x[1-9]\d*)?', text):
+        raise argparse.ArgumentTypeError(f'{text!r} is no resolution: give a positive height in pixels, or HEIGHTxWIDTH')
+    return [int(length) for length in text.split('x')]
+
+
+def full_resolutions(given: list[list[int]], base: tuple[int, int]) -> list[tuple[int, int]]:
+    """(height, width) of the resolutions given; a height alone gets the aspect ratio of ``base``."""
+    return [(r[0], r[1] if len(r) == 2 else max(1, round(r[0] * base[1] / base[0]))) for r in given]
+
+
+def read_pipeline(cfg: Config, key: str | None) -> list[dict] | None:
+    """The pipeline of transforms under ``key`` of a config; None for no key.
+
+    Raises:
+        InputError: If there is none.
+    """
+    if key is None:
+        return None
+    steps = cfg.get(key)
+    if not isinstance(steps, list) or not steps or not all(isinstance(step, dict) and 'type' in step for step in steps):
+        raise InputError(f'config {cfg.filename} has no pipeline {key}: it must be a list of transforms, such as '
+                         f"{key} = [dict(type='CompressJPEG', quality=50)]")
+    return steps
 
 
 def build_model(cfg: Config) -> torch.nn.Module:

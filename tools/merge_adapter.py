@@ -7,7 +7,7 @@ import torch
 from mspe_mm.core.adapter import load_adapter, replacing
 from mspe_mm.errors import InputError
 from mspe_mm.runtime import cli
-from mspe_mm.runtime.checkpoint import check_fits, read_checkpoint, weights_of
+from mspe_mm.runtime.checkpoint import load_weights
 
 
 def parse_args():
@@ -23,10 +23,7 @@ def main():
     cfg = cli.load_config(args)
     model = cli.build_model(cfg)
     layer = cli.require_mspe(model, args.config)
-    checkpoint = read_checkpoint(args.checkpoint)
-    state_dict = weights_of(checkpoint)
-    check_fits(model, state_dict, args.checkpoint)
-    model.load_state_dict(state_dict, strict=False)    # strict but for BatchNorm's counters: check_fits has looked
+    checkpoint = load_weights(model, args.checkpoint)
     load_adapter(layer, args.adapter)
     meta = checkpoint.get('meta', {}) if 'state_dict' in checkpoint else {}
     with replacing(args.out) as temporary:

@@ -4,6 +4,7 @@ import runpy
 import sys
 from pathlib import Path
 
+import cv2
 import pytest
 import torch
 from det_helpers import CLASSES
@@ -110,6 +111,22 @@ def test_adapter_on_the_base_checkpoint_is_the_tuned_model(world, tool):
     # At the base resolution both are the base model.
     tool('test.py', 'vitdet_coco128.py', BASE, '--work-dir', 'base')
     assert {name: last_metrics(world / 'base')[name] for name in names} == {name: full[name] for name in names}
+
+
+def test_kernels_calibrated_on_images_of_any_aspect_ratio_go_on_the_base_checkpoint(world, tool, coco, capsys):
+    smooth = world / 'smooth'
+    smooth.mkdir()
+    for path in sorted((coco / 'images').iterdir()):    # noise, made an image that neighbouring pixels say something of
+        cv2.imwrite(str(smooth / f'{path.stem}.png'), cv2.GaussianBlur(cv2.imread(str(path)), (0, 0), 3))
+    capsys.readouterr()
+    tool('calibrate.py', 'vitdet_mspe_coco128.py', BASE, '--images', 'smooth', '--resolutions', '16', '32', '--out',
+         'calibrated.safetensors')
+    rows = [line.split('|') for line in capsys.readouterr().out.splitlines() if ' x ' in line]
+    assert [(row[1].strip(), row[2].strip()) for row in rows] == [('16 x 16', '4'), ('32 x 32', '8')]
+    assert all(float(row[5].strip()[:-1]) < float(row[4].strip()[:-1]) for row in rows)
+    tool('test.py', 'vitdet_mspe_coco128.py', BASE, '--adapter', 'calibrated.safetensors', '--work-dir', 'calibrated',
+         '--cfg-options', 'test_dataloader.dataset.pipeline.1.scale=(16,16)')
+    assert 'coco/bbox_mAP' in last_metrics(world / 'calibrated')
 
 
 def test_other_resolution_by_an_option(world, tool):

@@ -2,7 +2,7 @@
 # and so the learning rate is ten times the paper's.
 _base_ = [
     './_base_/models/setr_naive_vit-ti_camvid.py', './_base_/datasets/camvid_240x320.py', './_base_/schedules/mspe_5e.py',
-    './_base_/default_runtime.py'
+    './_base_/default_runtime.py', './_base_/degradations.py'
 ]
 model = dict(
     type='MSPEEncoderDecoder',

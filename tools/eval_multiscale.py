@@ -7,13 +7,12 @@ Or over token grids at one resolution, the base by default, and what each costs:
 
     python tools/eval_multiscale.py configs/vit-b_mspe_imagenet.py --token-grid 7 14 28 --out-dir results/budgets
 """
-import argparse
-import re
 import sys
 from pathlib import Path
 
 from mmengine.dist import is_main_process
 
+from mspe_mm.core.adapter import adapter_layer
 from mspe_mm.errors import InputError
 from mspe_mm.evaluation.budget import budget_sweep, write_budget_report
 from mspe_mm.evaluation.methods import METHODS
@@ -23,34 +22,19 @@ from mspe_mm.evaluation.tasks import task_of
 from mspe_mm.runtime import cli
 
 
-def size(text, what, unit):
-    if not re.fullmatch(r'[1-9]\d*(x[1-9]\d*)?', text):
-        raise argparse.ArgumentTypeError(f'{text!r} is no {what}: give a positive {unit}')
-    return [int(length) for length in text.split('x')]
-
-
-def resolution(text):
-    return size(text, 'resolution', 'height in pixels, or HEIGHTxWIDTH')
-
-
-def token_grid(text):
-    return size(text, 'token grid', 'number of rows, or ROWSxCOLUMNS')
-
-
-def whole(sizes, base):
-    """Pairs; a height or number of rows alone takes the aspect ratio of ``base``."""
-    return [tuple(s) if len(s) == 2 else (s[0], max(1, round(s[0] * base[1] / base[0]))) for s in sizes]
-
-
 def parse_args():
     parser = cli.parser('Evaluate methods at several resolutions', checkpoint=True)
-    parser.add_argument('--resolutions', nargs='+', type=resolution, metavar='R',
+    parser.add_argument('--resolutions', nargs='+', type=cli.resolution, metavar='R',
                         help='resolutions that the base resolution becomes: HEIGHTxWIDTH, or a height alone in the base '
                         "resolution's aspect ratio")
-    parser.add_argument('--token-grid', nargs='+', type=token_grid, metavar='N',
+    parser.add_argument('--token-grid', nargs='+', type=cli.token_grid, metavar='N',
                         help='token grids to put on the images of one resolution: ROWSxCOLUMNS, or a number of rows')
     parser.add_argument('--methods', nargs='+', choices=METHODS, metavar='METHOD',
-                        help=f'any of {", ".join(METHODS)}; default all (with --token-grid all but img_resize)')
+                        help=f'any of {", ".join(METHODS)}; default all but calibrated without --calibrated '
+                        'and img_resize with --token-grid')
+    parser.add_argument('--calibrated', metavar='FILE', help='adapter of tools/calibrate.py for the method calibrated')
+    parser.add_argument('--degrade', metavar='KEY', help='pipeline of the config by which the images lose their '
+                        "resolution; by default they are resized by the layer's downsampling model")
     parser.add_argument('--out-dir', required=True, help='folder for results.json, table.md and the figure')
     parser.add_argument('--bootstrap', type=int, default=0, metavar='N',
                         help='resamples for 95%% intervals over images (1000 is usual); default none')
@@ -62,12 +46,16 @@ def parse_args():
         parser.error('--token-grid takes one resolution: give one value to --resolutions, or leave it out for the base')
     if args.token_grid and 'img_resize' in (args.methods or []):
         parser.error('--token-grid has no img_resize: it has the base grid at any resolution')
-    args.methods = args.methods or [method for method in METHODS if not (args.token_grid and method == 'img_resize')]
+    left_out = {'img_resize'} if args.token_grid else set()
+    left_out |= set() if args.calibrated else {'calibrated'}
+    args.methods = args.methods or [method for method in METHODS if method not in left_out]
     return args
 
 
 def main():
     args = parse_args()
+    if 'calibrated' in args.methods and not args.calibrated:
+        raise InputError('the method calibrated needs --calibrated FILE, an adapter of tools/calibrate.py')
     args.work_dir = args.work_dir or str(Path(args.out_dir) / 'log')
     cfg = cli.load_config(args)
     cli.require_weights(cfg, args)
@@ -75,6 +63,7 @@ def main():
         raise InputError('--token-grid is for classification and segmentation: a detector reads features on the base grid')
     task = task_of(cfg)
     task.evaluator_config(cfg.test_evaluator, args.bootstrap)    # refuses before anything is loaded
+    degrade = cli.read_pipeline(cfg, args.degrade)
     cfg.load_from, cfg.resume, cfg.log_level = args.checkpoint, False, 'ERROR'
     cfg.setdefault('strict_load', True)
     runner = cli.build_runner(cfg)
@@ -85,20 +74,23 @@ def main():
               file=sys.stderr)
 
     height, width = layer.base_resolution
-    resolutions = whole(args.resolutions or [[height, width]], (height, width))
+    resolutions = cli.full_sizes(args.resolutions or [[height, width]], (height, width))
+    calibrated = adapter_layer(layer, args.calibrated) if args.calibrated else None
     dataset = runner.build_dataloader(cfg.test_dataloader).dataset
     header = dict(dataset=cfg.get('dataset_name', type(dataset).__name__), images=len(dataset), config=args.config,
-                  checkpoint=args.checkpoint, adapter=args.adapter, reference_resolution=[height, width],
+                  checkpoint=args.checkpoint, adapter=args.adapter, calibrated=args.calibrated, degrade=degrade,
+                  reference_resolution=[height, width],
                   downsampling=dict(interpolation=layer.interpolation, antialias=layer.antialias),
                   bootstrap=args.bootstrap)
     metrics = task.HEADLINE_METRICS, task.TABLE_METRICS
+    settings = dict(calibrated=calibrated, degrade=degrade)
     if args.token_grid:
-        results = budget_sweep(runner, args.methods, whole(args.token_grid, layer.grid_size), resolutions[0], args.out_dir,
-                               header, args.bootstrap, args.resume)
+        results = budget_sweep(runner, args.methods, cli.full_sizes(args.token_grid, layer.grid_size), resolutions[0],
+                               args.out_dir, header, args.bootstrap, args.resume, **settings)
         if is_main_process():
             print(write_budget_report(results, args.out_dir, *metrics))
     else:
-        results = sweep(runner, args.methods, resolutions, args.out_dir, header, args.bootstrap, args.resume)
+        results = sweep(runner, args.methods, resolutions, args.out_dir, header, args.bootstrap, args.resume, **settings)
         if is_main_process():
             print(write_report(results, args.out_dir, *metrics))
     if is_main_process():

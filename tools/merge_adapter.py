@@ -7,7 +7,7 @@ import torch
 from mspe_mm.core.adapter import load_adapter, replacing
 from mspe_mm.errors import InputError
 from mspe_mm.runtime import cli
-from mspe_mm.runtime.checkpoint import check_fits, named_for, read_checkpoint, weights_of
+from mspe_mm.runtime.checkpoint import load_weights
 
 
 def parse_args():
@@ -26,10 +26,7 @@ def main():
     layer = cli.require_mspe(model, args.config)
     meta = {}
     if args.checkpoint:
-        checkpoint = read_checkpoint(args.checkpoint)
-        state_dict = named_for(model, weights_of(checkpoint))
-        check_fits(model, state_dict, args.checkpoint)
-        model.load_state_dict(state_dict, strict=False)    # strict but for BatchNorm's counters: check_fits has looked
+        checkpoint = load_weights(model, args.checkpoint)
         meta = checkpoint.get('meta', {}) if 'state_dict' in checkpoint else {}
     load_adapter(layer, args.adapter)
     with replacing(args.out) as temporary:

@@ -59,7 +59,8 @@ def describe(patch_embed: MultiScalePatchEmbed) -> dict[str, str]:
         tuned_sizes=[int(k) for k in patch_embed.kernels],
         parameterization=patch_embed.parameterization,
         interpolation=patch_embed.interpolation,
-        antialias=patch_embed.antialias)
+        antialias=patch_embed.antialias,
+        correlation=patch_embed.correlation)
     return {'format': FORMAT, 'version': __version__, **{key: json.dumps(value) for key, value in entries.items()}}
 
 
@@ -78,11 +79,13 @@ def load_adapter(patch_embed: MultiScalePatchEmbed, path: str | Path) -> None:
     """
     tensors, metadata = read_adapter(path)
     own = describe(patch_embed)
+    metadata.setdefault('correlation', '0.0')    # what layers had before they had a choice
     for key in ('embed_dims', 'in_channels', 'patch_size', 'base_resolution', 'kernel_sizes', 'tuned_sizes',
-                'parameterization', 'interpolation', 'antialias'):
+                'parameterization', 'interpolation', 'antialias', 'correlation'):
         if metadata.get(key) != own[key]:
+            remedy = f'; add --cfg-options model.backbone.{key}="{metadata.get(key)}"' if key == 'kernel_sizes' else ''
             raise InputError(f'{path} does not fit this model: it was tuned for {key}={metadata.get(key)}, and the '
-                             f'model has {key}={own[key]}')
+                             f'model has {key}={own[key]}{remedy}')
     if metadata.get('base_digest') != own['base_digest']:    # JSON: the digest in quotes
         raise InputError(f'{path} does not fit this checkpoint: it was tuned with the base kernel '
                          f'{metadata.get("base_digest", "?")[1:13]}, and the checkpoint has '
@@ -91,6 +94,25 @@ def load_adapter(patch_embed: MultiScalePatchEmbed, path: str | Path) -> None:
         patch_embed.kernels.load_state_dict(tensors)
     except RuntimeError as error:
         raise InputError(f'{path} does not hold the kernels that its metadata names: {_one_line(error)}') from error
+
+
+def adapter_layer(patch_embed: MultiScalePatchEmbed, path: str | Path) -> MultiScalePatchEmbed:
+    """A second layer on the pretrained kernel of ``patch_embed``, with the kernels of the adapter at ``path``.
+
+    It has the adapter's own kernel sizes and parameterization, whatever those of ``patch_embed`` are.
+
+    Raises:
+        InputError: As :func:`load_adapter`.
+    """
+    _, metadata = read_adapter(path)
+    kernel_sizes, tuned_sizes = (json.loads(metadata.get(key, '[]')) for key in ('kernel_sizes', 'tuned_sizes'))
+    try:
+        layer = patch_embed.sharing_base(kernel_sizes=kernel_sizes, tune_base=patch_embed.patch_size in tuned_sizes,
+                                         parameterization=json.loads(metadata.get('parameterization', 'null')))
+    except ValueError as error:
+        raise InputError(f'{path} does not fit this model: {error}') from error
+    load_adapter(layer, path)
+    return layer
 
 
 def read_adapter(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:

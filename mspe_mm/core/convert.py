@@ -34,8 +34,8 @@ def convert_patch_embed(model: nn.Module,
         base_resolution: Resolution in pixels that the model was trained at, one number or (height, width). By default the
             ``img_size`` that the host states.
         kernel_sizes: Native patch sizes of the kernels in pixels, one of them the host's; by default its quarters.
-        **settings: ``kernel_policy``, ``parameterization``, ``tune_base``, ``interpolation`` and ``antialias`` of
-            :class:`~mspe_mm.core.MultiScalePatchEmbed`.
+        **settings: ``kernel_policy``, ``parameterization``, ``tune_base``, ``interpolation``, ``antialias`` and
+            ``correlation`` of :class:`~mspe_mm.core.MultiScalePatchEmbed`.
 
     Returns:
         The new layer.

@@ -22,7 +22,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from .resize import resize_matrix
+from .resize import least_squares_factor, resize_matrix
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class PatchGeometry:
         return sum(self.reach(patch))
 
     def resize(self, weight: Tensor, size: tuple[int, int], native: tuple[int, int], interpolation: str = 'bilinear',
-               antialias: bool = True) -> Tensor:
+               antialias: bool = True, correlation: float = 0.) -> Tensor:
         """PI-resize of kernels that stay in place on their patches.
 
         ``W' = P_h W P_w^T`` as in :func:`~mspe_mm.core.resize.pi_resize`, but ``B`` maps between two windows in which the
@@ -73,7 +73,7 @@ class PatchGeometry:
         Growing the pretrained kernel is exact (Eq. 5), ``<resize(x), w'> = <x, w>`` for every window ``x``, at whole
         multiples of the patch size, and for 7 px on 4 px patches at any size: on images, away from the padding and up to
         what resizing a whole image mixes across the window's edges. Otherwise it is the least-squares optimum for windows
-        of white noise.
+        of white noise, or of pixels with ``correlation``.
 
         Args:
             weight: (..., kernel(native[0]), kernel(native[1])), floating point.
@@ -81,6 +81,7 @@ class PatchGeometry:
             native: (height, width) of the patches that ``weight`` is for.
             interpolation: The model by which the *images* are resized.
             antialias: Likewise.
+            correlation: Of neighbouring pixels, see :func:`~mspe_mm.core.resize.pi_resize`.
 
         Returns:
             (..., kernel(size[0]), kernel(size[1])) in the dtype and on the device of ``weight``, differentiable with respect
@@ -88,7 +89,7 @@ class PatchGeometry:
         """
         if tuple(size) == tuple(native):
             return weight
-        rows, columns = (_aligned_factor(self, new, old, interpolation, antialias, weight.device)
+        rows, columns = (_aligned_factor(self, new, old, interpolation, antialias, correlation, weight.device)
                          for new, old in zip(size, native))
         # float64 is left alone by autocast, so the product keeps its precision under AMP.
         return (rows @ weight.double() @ columns.T).to(weight.dtype)
@@ -108,8 +109,8 @@ def aligned_window(geometry: PatchGeometry, new: int, old: int) -> tuple[tuple[i
 
 @lru_cache(maxsize=1024)
 def _aligned_factor(geometry: PatchGeometry, new: int, old: int, interpolation: str, antialias: bool,
-                    device: torch.device) -> Tensor:
-    """One axis of the resize, (kernel(new), kernel(old)): ``pinv(B^T)`` of the rows and columns that the kernels cover."""
+                    correlation: float, device: torch.device) -> Tensor:
+    """One axis of the resize, (kernel(new), kernel(old)): the factor of the rows and columns that the kernels cover."""
     new_window, old_window = aligned_window(geometry, new, old)
     new_start, old_start = (window[0] - geometry.reach(patch)[0]
                             for window, patch in ((new_window, new), (old_window, old)))
@@ -117,7 +118,7 @@ def _aligned_factor(geometry: PatchGeometry, new: int, old: int, interpolation: 
     with torch.inference_mode(False), torch.no_grad():
         matrix = resize_matrix(sum(new_window), sum(old_window), interpolation, antialias)
         seen = matrix[new_start:new_start + geometry.kernel(new)]
-        factor = torch.linalg.pinv(seen).T[:, old_start:old_start + geometry.kernel(old)]
+        factor = least_squares_factor(seen, correlation)[:, old_start:old_start + geometry.kernel(old)]
         return factor.contiguous().to(device)
 
 

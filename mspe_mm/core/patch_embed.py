@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from .cache import DerivedTensors
 from .geometry import PatchGeometry
-from .resize import ANTIALIASED, check_interpolation, pi_resize
+from .resize import ANTIALIASED, check_correlation, check_interpolation, pi_resize
 from .resolution import KERNEL_POLICIES, choose_kernel, default_kernel_sizes, fit_kernel
 
 PARAMETERIZATIONS = ('native', 'residual')
@@ -58,6 +59,8 @@ class MultiScalePatchEmbed(nn.Module):
         tune_base: Also give the base size a kernel of its own that can be tuned. Off, the base resolution stays exact.
         interpolation: Downsampling model of the images, see :mod:`mspe_mm.core.resize`.
         antialias: Likewise.
+        correlation: Correlation of neighbouring pixels that kernels are resized for; 0 is PI-resize. See
+            :func:`~mspe_mm.core.resize.pi_resize`.
         padding: What happens to a rest smaller than a patch: zeros after it (``'corner'``), zeros around (``'same'``), as
             mmcv's adaptive padding does, or nothing: the rest is not seen (None). Overlapping patches have ``'corner'``.
         norm: A layer applied to the tokens, as in the host; not tuned.
@@ -84,6 +87,7 @@ class MultiScalePatchEmbed(nn.Module):
                  tune_base: bool = False,
                  interpolation: str = 'bilinear',
                  antialias: bool = True,
+                 correlation: float = 0.,
                  padding: str | None = 'corner',
                  norm: nn.Module | None = None,
                  layout: str = 'NLC',
@@ -99,6 +103,7 @@ class MultiScalePatchEmbed(nn.Module):
         self.kernel_policy, self.parameterization = kernel_policy, parameterization
         self.interpolation, self.padding = interpolation, padding
         self.antialias = antialias and interpolation in ANTIALIASED    # the others have no such choice
+        self.correlation = float(correlation)
         self.layout, self.with_grid, self.strict_grid = layout, with_grid, strict_grid
         self._check_settings()
         self.geometry = PatchGeometry(patch_size, base_kernel or patch_size)
@@ -137,6 +142,7 @@ class MultiScalePatchEmbed(nn.Module):
             if value not in choices:
                 raise ValueError(f'unknown {name} {value!r}: choose one of {choices}')
         check_interpolation(self.interpolation)
+        check_correlation(self.correlation)
 
     @property
     def base(self) -> nn.Conv2d:
@@ -182,15 +188,16 @@ class MultiScalePatchEmbed(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def resize_kernel(self, weight: Tensor, size: tuple[int, int], native: int | None = None) -> Tensor:
-        """PI-resize kernels to patches of ``size`` (height, width) under the layer's downsampling model.
+        """Kernels for patches of ``size`` (height, width), under the layer's downsampling model and correlation of pixels.
 
         ``native`` is the patch size that ``weight`` is for, by default the pretrained kernel's. Without overlap, kernels are
         as large as their patches, and it is not needed.
         """
+        model = self.interpolation, self.antialias, self.correlation
         if not self.geometry.overlaps:
-            return pi_resize(weight, size, self.interpolation, self.antialias)
+            return pi_resize(weight, size, *model)
         native = native or self.patch_size
-        return self.geometry.resize(weight, size, (native, native), self.interpolation, self.antialias)
+        return self.geometry.resize(weight, size, (native, native), *model)
 
     def kernel_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
         """(height, width) in pixels of the patches (not of what overlaps) of an image of ``image_size`` (height, width)."""
@@ -233,18 +240,39 @@ class MultiScalePatchEmbed(nn.Module):
         finally:
             self._forced_grid = before
 
-    def single_kernel(self, kernel_policy: str) -> MultiScalePatchEmbed:
+    def sharing_base(self, **changes: Any) -> MultiScalePatchEmbed:
+        """A layer on the same pretrained kernel and norm, with this one's settings but for ``changes``, untrained."""
+        settings = dict(
+            kernel_sizes=self.kernel_sizes, kernel_policy=self.kernel_policy, parameterization=self.parameterization,
+            tune_base=str(self.patch_size) in self.kernels, interpolation=self.interpolation, antialias=self.antialias,
+            correlation=self.correlation)
+        layer = type(self)(
+            self.in_channels, self.embed_dims, self.patch_size, self.grid_size, base_kernel=self.geometry.kernel_size,
+            bias=self.base.bias is not None, padding=self.padding, norm=self.norm, layout=self.layout,
+            with_grid=self.with_grid, strict_grid=self.strict_grid, proj_name=self.proj_name, **{**settings, **changes})
+        layer.add_module(self.proj_name, self.base)
+        layer.kernels.to(self.base.weight)
+        layer.reset_kernels()
+        return layer.train(self.training)
+
+    def single_kernel(self, kernel_policy: str, correlation: float = 0.) -> MultiScalePatchEmbed:
         """A layer of the pretrained kernel alone, shared with this one: the untrained baselines.
 
         ``'constant'`` gives the stock patch embedding, ``'fixed'`` and ``'isotropic'`` give FlexiViT's.
         """
-        layer = type(self)(
-            self.in_channels, self.embed_dims, self.patch_size, self.grid_size, (self.patch_size, ),
-            base_kernel=self.geometry.kernel_size, bias=self.base.bias is not None, kernel_policy=kernel_policy,
-            interpolation=self.interpolation, antialias=self.antialias, padding=self.padding, norm=self.norm,
-            layout=self.layout, with_grid=self.with_grid, strict_grid=self.strict_grid, proj_name=self.proj_name)
-        layer.add_module(self.proj_name, self.base)
-        return layer.train(self.training)
+        return self.sharing_base(kernel_sizes=(self.patch_size, ), tune_base=False, kernel_policy=kernel_policy,
+                                 correlation=correlation)
+
+    @torch.no_grad()
+    def set_kernel(self, size: int, weight: Tensor, bias: Tensor | None) -> None:
+        """Make ``weight`` and ``bias`` (D) what :meth:`sized_kernel` gives for the kernel of ``size`` px at its own size."""
+        own, base = self.kernels[str(size)], self.base
+        if self.parameterization == 'residual':
+            weight = weight - self.resize_kernel(base.weight, (size, size))
+            bias = None if bias is None else bias - base.bias
+        own.weight.copy_(weight)
+        if bias is not None:
+            own.bias.copy_(bias)
 
     def sized_kernel(self, size: tuple[int, int], index: int) -> tuple[Tensor, Tensor | None]:
         """Weight and bias (D) of kernel ``index`` of ``kernel_sizes``, resized to patches of ``size`` (height, width).
@@ -305,7 +333,7 @@ class MultiScalePatchEmbed(nn.Module):
     def extra_repr(self) -> str:
         return (f'grid_size={self.grid_size}, kernel_sizes={self.kernel_sizes}, kernel_policy={self.kernel_policy!r}, '
                 f'parameterization={self.parameterization!r}, interpolation={self.interpolation!r}, '
-                f'antialias={self.antialias}')
+                f'antialias={self.antialias}, correlation={self.correlation}')
 
 
 def _pad_to_patches(x: Tensor, patch: tuple[int, int], padding: str | None, reach: tuple[tuple[int, int], ...]) -> Tensor:

@@ -96,17 +96,22 @@ def resize_image(image: Tensor, size: tuple[int, int], interpolation: str = 'bil
     return _interpolate(image, (height, width), interpolation, antialias)
 
 
-def pi_resize(weight: Tensor, size: tuple[int, int], interpolation: str = 'bilinear', antialias: bool = True) -> Tensor:
+def pi_resize(weight: Tensor, size: tuple[int, int], interpolation: str = 'bilinear', antialias: bool = True,
+              correlation: float = 0.) -> Tensor:
     """Pseudo-inverse resize of patch kernels: ``W' = P_h W P_w^T`` (FlexiViT; MSPE Eq. 6).
 
-    Growing is exact, ``<resize(x), w'> = <x, w>`` for every patch ``x`` (Eq. 5). Shrinking is the least-squares optimum
-    for patches of white noise.
+    Growing is exact, ``<resize(x), w'> = <x, w>`` for every patch ``x`` (Eq. 5). Shrinking is the least-squares optimum for
+    patches of white noise, or with ``correlation`` for patches whose pixels are correlated as those of images are: with
+    covariance ``S = S_h (x) S_w`` the optimum is ``(B S B^T)^-1 B S vec(w)``, of separable factors too. A correlation
+    between channels changes nothing: ``B`` is the same on all of them and it cancels.
 
     Args:
         weight: (..., h, w) patch kernels, floating point.
         size: (height, width) to resize the kernels to.
         interpolation: The model by which the *images* are resized, one of :data:`INTERPOLATIONS`.
         antialias: See the module's table.
+        correlation: rho of ``S_ij = rho^|i - j|`` along each axis, from 0 (white noise: PI-resize) to less than 1. Of use
+            where the images are known by nothing else; photographs are near 1.
 
     Returns:
         (..., height, width) in the dtype and on the device of ``weight``, differentiable with respect to it; computed
@@ -114,26 +119,41 @@ def pi_resize(weight: Tensor, size: tuple[int, int], interpolation: str = 'bilin
         its own.
 
     Raises:
-        ValueError: For a size below 1 or an unknown interpolation.
+        ValueError: For a size below 1, an unknown interpolation or a correlation out of range.
     """
+    check_correlation(correlation)
     height, width = int(size[0]), int(size[1])
     h, w = weight.shape[-2:]
     if (height, width) == (h, w):
         return weight
     dtype = torch.float64 if weight.dtype == torch.float64 else torch.float32
-    rows = _pi_factor(height, h, interpolation, antialias, weight.device, dtype)
-    columns = _pi_factor(width, w, interpolation, antialias, weight.device, dtype)
+    rows = _pi_factor(height, h, interpolation, antialias, correlation, weight.device, dtype)
+    columns = _pi_factor(width, w, interpolation, antialias, correlation, weight.device, dtype)
     with _full_precision(weight.device):
         return (rows @ weight.to(dtype) @ columns.T).to(weight.dtype)
 
 
 @lru_cache(maxsize=1024)
-def _pi_factor(out_size: int, in_size: int, interpolation: str, antialias: bool, device: torch.device,
+def _pi_factor(out_size: int, in_size: int, interpolation: str, antialias: bool, correlation: float, device: torch.device,
                dtype: torch.dtype) -> Tensor:
-    """``P = pinv(B^T)`` of one axis, (out_size, in_size), shared by every kernel of these sizes."""
+    """``P`` of one axis, (out_size, in_size), shared by every kernel of these sizes."""
     # An ordinary tensor whatever mode the first caller is in: one made in inference mode could not be trained through.
     with torch.inference_mode(False), torch.no_grad():
-        return torch.linalg.pinv(resize_matrix(out_size, in_size, interpolation, antialias).T).to(device, dtype)
+        matrix = resize_matrix(out_size, in_size, interpolation, antialias)
+        return least_squares_factor(matrix, correlation if out_size < in_size else 0.).to(device, dtype)
+
+
+def least_squares_factor(matrix: Tensor, correlation: float = 0.) -> Tensor:
+    """``P`` for one axis of ``B``, (out, in) both: it minimises ``|L^T (B^T w' - w)|`` for S = L L^T of ``correlation``.
+
+    ``P = pinv(L^T B^T) L^T``, and ``pinv(B^T)`` for white noise. Of the many optima of a growing axis these are the
+    shortest, one and the same: there S makes no difference.
+    """
+    if not correlation:
+        return torch.linalg.pinv(matrix.T)
+    places = torch.arange(matrix.shape[1], dtype=torch.float64)
+    root = torch.linalg.cholesky(correlation**(places[:, None] - places).abs())
+    return torch.linalg.pinv(root.T @ matrix.T) @ root.T
 
 
 def _full_precision(device: torch.device) -> AbstractContextManager:
@@ -153,3 +173,9 @@ def check_interpolation(interpolation: str) -> None:
     """Raise a ValueError that lists the choices if ``interpolation`` is none of them."""
     if interpolation not in INTERPOLATIONS:
         raise ValueError(f'unknown interpolation {interpolation!r}: choose one of {", ".join(INTERPOLATIONS)}')
+
+
+def check_correlation(correlation: float) -> None:
+    """Raise a ValueError if ``correlation`` is none of neighbouring pixels."""
+    if not 0 <= correlation < 1:
+        raise ValueError(f'correlation must be from 0 to less than 1, got {correlation}')

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from matplotlib.ticker import LogLocator, NullFormatter
 from mmengine.runner import Runner
@@ -18,7 +19,8 @@ COSTS = {'gflops': 'arithmetic of an image (GFLOP)', 'images_per_second': 'image
 
 
 def budget_sweep(runner: Runner, methods: list[str], grids: list[tuple[int, int]], resolution: tuple[int, int],
-                 out_dir: str | Path, header: dict, bootstrap: int = 0, resume: bool = False) -> dict:
+                 out_dir: str | Path, header: dict, bootstrap: int = 0, resume: bool = False,
+                 **settings: Any) -> dict:
     """Rows of all methods at all token grids.
 
     A grid is put on images of ``resolution``, or of the nearest that it divides, by the patches that fit. ``vanilla`` has
@@ -29,7 +31,7 @@ def budget_sweep(runner: Runner, methods: list[str], grids: list[tuple[int, int]
         methods: Methods to run, not ``img_resize``.
         grids: (rows, columns) of each.
         resolution: (height, width) in pixels.
-        out_dir, header, bootstrap, resume: See :func:`~mspe_mm.evaluation.sweep.sweep`.
+        out_dir, header, bootstrap, resume, settings: See :func:`~mspe_mm.evaluation.sweep.sweep`.
     """
     layer = find_patch_embed(runner.model)
 
@@ -37,7 +39,7 @@ def budget_sweep(runner: Runner, methods: list[str], grids: list[tuple[int, int]
         size = tileable_size(resolution, grid)
         if method == 'vanilla':
             size = tuple(tokens * layer.patch_size for tokens in grid)
-        return evaluate(runner, method, size, bootstrap, grid)
+        return evaluate(runner, method, size, bootstrap, grid, **settings)
 
     header = dict(header, input_resolution=list(resolution))
     return collect_rows([(method, grid) for method in methods for grid in grids], measure, 'token_grid', out_dir, header,

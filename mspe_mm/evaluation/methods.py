@@ -9,13 +9,18 @@ from torch import nn
 from ..core import MultiScalePatchEmbed
 from ..core.adapter import find_patch_embed
 
-METHODS = ('vanilla', 'img_resize', 'flexivit', 'mspe')
+METHODS = ('vanilla', 'img_resize', 'flexivit', 'prior', 'calibrated', 'mspe')
 """vanilla: the stock model, with its one patch size and so fewer tokens.
 
 img_resize: the image resized to the base resolution, then the stock model.
 flexivit: the pretrained kernel PI-resized to keep the token grid, untrained.
+prior: the same by the resize that is best for patches as smooth as photographs (:data:`PRIOR_CORRELATION`).
+calibrated: kernels solved for in closed form from unlabelled images, of an adapter of tools/calibrate.py.
 mspe: the tuned layer.
 """
+
+
+PRIOR_CORRELATION = 0.99
 
 
 def restores_image(method: str) -> bool:
@@ -23,21 +28,28 @@ def restores_image(method: str) -> bool:
     return method == 'img_resize'
 
 
-def method_layer(layer: MultiScalePatchEmbed, method: str) -> MultiScalePatchEmbed:
+def method_layer(layer: MultiScalePatchEmbed, method: str,
+                 calibrated: MultiScalePatchEmbed | None = None) -> MultiScalePatchEmbed:
     """The patch embedding by which ``method`` embeds images; the baselines share the base kernel of ``layer``."""
-    if method == 'mspe':
-        return layer
+    if method in ('mspe', 'calibrated'):
+        return layer if method == 'mspe' else calibrated
+    if method == 'prior':
+        return layer.single_kernel(layer.kernel_policy, layer.correlation or PRIOR_CORRELATION)
     return layer.single_kernel(layer.kernel_policy if method == 'flexivit' else 'constant')
 
 
 @contextmanager
-def using_method(model: nn.Module, method: str) -> Iterator[MultiScalePatchEmbed]:
-    """Within the context, ``model`` embeds images as ``method`` does; yields the layer that does it."""
+def using_method(model: nn.Module, method: str,
+                 calibrated: MultiScalePatchEmbed | None = None) -> Iterator[MultiScalePatchEmbed]:
+    """Within the context, ``model`` embeds images as ``method`` does; yields the layer that does it.
+
+    ``calibrated`` is the layer of the method of that name.
+    """
     layer = find_patch_embed(model)
     (name, ) = [name for name, module in model.named_modules() if module is layer]
     parent = model.get_submodule(name.rpartition('.')[0])
     attribute = name.rpartition('.')[2]
-    replacement = method_layer(layer, method)
+    replacement = method_layer(layer, method, calibrated)
     setattr(parent, attribute, replacement)
     try:
         yield replacement

@@ -14,9 +14,11 @@ from prettytable import MARKDOWN, PrettyTable
 
 from ..core.adapter import replacing
 
-LABELS = {'vanilla': 'Vanilla', 'img_resize': 'Image resize', 'flexivit': 'FlexiViT', 'mspe': 'MSPE (tuned)'}
-COLORS = {'vanilla': '#7f7f7f', 'img_resize': '#1f77b4', 'flexivit': '#ff7f0e', 'mspe': '#d62728'}
-MARKERS = {'vanilla': 's', 'img_resize': '^', 'flexivit': 'D', 'mspe': 'o'}
+LABELS = {'vanilla': 'Vanilla', 'img_resize': 'Image resize', 'flexivit': 'FlexiViT', 'prior': 'Prior',
+          'calibrated': 'Calibrated', 'mspe': 'MSPE (tuned)'}
+COLORS = {'vanilla': '#7f7f7f', 'img_resize': '#1f77b4', 'flexivit': '#ff7f0e', 'prior': '#9467bd',
+          'calibrated': '#2ca02c', 'mspe': '#d62728'}
+MARKERS = {'vanilla': 's', 'img_resize': '^', 'flexivit': 'D', 'prior': 'v', 'calibrated': 'P', 'mspe': 'o'}
 
 
 def save_json(results: dict, path: str | Path) -> None:
@@ -108,7 +110,7 @@ def figure_of(path: str | Path, panels: int) -> Iterator[Sequence[Axes]]:
     figure, axes = plt.subplots(1, panels, figsize=(6.4 * panels, 4.4), layout='constrained', squeeze=False)
     yield axes[0]
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc='outside upper center', ncols=len(labels), frameon=False)    # never on a curve
+    figure.legend(handles, labels, loc='outside upper center', ncols=3 * panels, frameon=False)    # never on a curve
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=150, format='png')
     plt.close(figure)

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.dist import is_main_process
@@ -13,6 +14,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from tqdm import tqdm
 
+from ..core import MultiScalePatchEmbed
 from ..core.adapter import find_patch_embed
 from ..errors import InputError
 from . import transforms
@@ -23,7 +25,8 @@ from .tasks import task_of
 
 
 def evaluate(runner: Runner, method: str, resolution: tuple[int, int], bootstrap: int = 0,
-             token_grid: tuple[int, int] | None = None) -> dict:
+             token_grid: tuple[int, int] | None = None, calibrated: MultiScalePatchEmbed | None = None,
+             degrade: list[dict] | None = None) -> dict:
     """One row: ``method`` on the test set with its images at ``resolution``.
 
     Args:
@@ -33,6 +36,9 @@ def evaluate(runner: Runner, method: str, resolution: tuple[int, int], bootstrap
             sliding windows, change by the same factors.
         bootstrap: Resamples for the 95% intervals over images; 0 for none.
         token_grid: (rows, columns) to put on the images instead of the base grid; the arithmetic is counted then.
+        calibrated: The layer of the method ``'calibrated'``.
+        degrade: How the images lose their resolution, see :class:`~mspe_mm.evaluation.transforms.ChangeResolution`; by
+            default by the layer's downsampling model.
 
     Returns:
         ``{'method', 'resolution', 'metrics', 'images_per_second', 'token_grid', 'kernel_size'}``, ``'intervals'`` with
@@ -49,7 +55,7 @@ def evaluate(runner: Runner, method: str, resolution: tuple[int, int], bootstrap
     loader_cfg = copy.deepcopy(runner.cfg.test_dataloader)
     loader_cfg.dataset.pipeline = transforms.at_resolution(
         loader_cfg.dataset.pipeline, scale=scale, interpolation=layer.interpolation, antialias=layer.antialias,
-        restore=restore)
+        restore=restore, degrade=degrade)
     loader_cfg.persistent_workers = False    # each row has a loader of its own
     loader = runner.build_dataloader(loader_cfg)
     evaluator = runner.build_evaluator(task.evaluator_config(runner.cfg.test_evaluator, bootstrap))
@@ -59,7 +65,7 @@ def evaluate(runner: Runner, method: str, resolution: tuple[int, int], bootstrap
     seconds = 0.
     seen_scale = (1., 1.) if restore else scale
     batch_size = task.batch_size(model, base if restore else resolution)
-    with using_method(model, method) as used, used.force_grid(token_grid), \
+    with using_method(model, method, calibrated) as used, used.force_grid(token_grid), \
             task.scaled_inference(model, seen_scale), torch.no_grad():
         for batch in tqdm(loader, desc=f'{method} {resolution[0]} x {resolution[1]}', leave=False, unit='batch',
                           disable=None if is_main_process() else True):    # None: a bar on terminals, none in logs
@@ -87,7 +93,7 @@ def _now() -> float:
 
 
 def sweep(runner: Runner, methods: list[str], resolutions: list[tuple[int, int]], out_dir: str | Path, header: dict,
-          bootstrap: int = 0, resume: bool = False) -> dict:
+          bootstrap: int = 0, resume: bool = False, **settings: Any) -> dict:
     """Rows of all methods at all resolutions; every finished row is saved to ``out_dir/results.json`` at once.
 
     Args:
@@ -98,13 +104,14 @@ def sweep(runner: Runner, methods: list[str], resolutions: list[tuple[int, int]]
         header: What identifies the run (dataset, config, checkpoint, ...); stands before the rows.
         bootstrap: See :func:`evaluate`.
         resume: Keep the rows that ``results.json`` already has.
+        **settings: Of :func:`evaluate`.
 
     Raises:
         InputError: If the file to be resumed is of another run.
     """
     return collect_rows([(method, resolution) for method in methods for resolution in resolutions],
-                        lambda method, resolution: evaluate(runner, method, resolution, bootstrap), 'resolution', out_dir,
-                        header, task_of(runner.cfg).HEADLINE_METRICS, resume)
+                        lambda method, resolution: evaluate(runner, method, resolution, bootstrap, **settings), 'resolution',
+                        out_dir, header, task_of(runner.cfg).HEADLINE_METRICS, resume)
 
 
 def collect_rows(points: list[tuple[str, tuple[int, int]]], measure: Callable[[str, tuple[int, int]], dict], key: str,

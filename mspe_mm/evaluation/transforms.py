@@ -1,14 +1,19 @@
 """How a test image comes to its resolution."""
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 import torch
+from mmengine.dataset import Compose
 from mmengine.registry import TRANSFORMS
 from PIL import Image
 
 from ..core import resize_image
 from ..core.resize import ANTIALIASED
+from ..errors import InputError
+from . import degradations  # noqa: F401  registers them
 
 OPENCV = dict(bilinear=cv2.INTER_LINEAR, bicubic=cv2.INTER_CUBIC, area=cv2.INTER_AREA, nearest=cv2.INTER_NEAREST)
 PILLOW = dict(bilinear=Image.BILINEAR, bicubic=Image.BICUBIC)
@@ -39,17 +44,31 @@ class ChangeResolution:
         interpolation: Downsampling model, see :mod:`mspe_mm.core.resize`.
         antialias: Likewise.
         restore: Afterwards resize the image back to the size it came with, bilinearly.
+        degrade: Transforms by which the image gets small instead of one resize, such as ``[dict(type='ChangeResolution',
+            interpolation='area'), dict(type='CompressJPEG', quality=50)]``: a ChangeResolution without scale among them is
+            where the size changes; without one that comes first, by ``interpolation`` and ``antialias``.
     """
 
     def __init__(self, scale: tuple[float, float], interpolation: str = 'bilinear', antialias: bool = True,
-                 restore: bool = False) -> None:
+                 restore: bool = False, degrade: Sequence[dict] | None = None) -> None:
         self.scale, self.interpolation, self.antialias, self.restore = scale, interpolation, antialias, restore
+        self.degrade = None
+        if degrade:
+            change = dict(type='ChangeResolution', scale=scale, interpolation=interpolation, antialias=antialias)
+            steps = [{**change, **step} if step.get('type') == 'ChangeResolution' else step for step in degrade]
+            self.degrade = Compose(steps if any(step['type'] == 'ChangeResolution' for step in steps) else [change, *steps])
 
     def __call__(self, results: dict) -> dict:
         image = results['img']
         before = image.shape[:2]
         size = tuple(max(1, round(length * factor)) for length, factor in zip(before, self.scale))
-        image = imresize(image, size, self.interpolation, self.antialias)
+        if self.degrade is None:
+            image = imresize(image, size, self.interpolation, self.antialias)
+        else:
+            image = self.degrade(dict(img=image, img_shape=before))['img']
+            if image.shape[:2] != size:
+                raise InputError(f'the degrade pipeline makes images of {image.shape[0]} x {image.shape[1]} px where '
+                                 f'{size[0]} x {size[1]} px are asked for: let ChangeResolution alone change the size')
         if self.restore:
             image = imresize(image, before)
         results['img'] = image

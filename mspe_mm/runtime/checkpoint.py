@@ -52,6 +52,19 @@ def named_for(model: nn.Module, state_dict: dict[str, Tensor]) -> dict[str, Tens
     return {f'{prefix}{name}': value for name, value in state_dict.items()}
 
 
+def load_weights(model: nn.Module, filename: str) -> dict:
+    """Load a checkpoint of the model, or of its stock host model; returns the checkpoint.
+
+    Raises:
+        InputError: If it cannot be read or is of another model.
+    """
+    checkpoint = read_checkpoint(filename)
+    state_dict = named_for(model, weights_of(checkpoint))
+    check_fits(model, state_dict, filename)
+    model.load_state_dict(state_dict, strict=False)    # strict but for BatchNorm's counters: check_fits has looked
+    return checkpoint
+
+
 def check_fits(model: nn.Module, state_dict: dict[str, Tensor], filename: str) -> None:
     """Raise an InputError that says how if ``state_dict`` is not that of ``model``.
 

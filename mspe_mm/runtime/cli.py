@@ -5,6 +5,7 @@ import argparse
 import errno
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -87,6 +88,49 @@ def require_weights(cfg: Config, args: argparse.Namespace) -> None:
     """Raise an InputError if neither the arguments nor the config name trained weights."""
     if not (args.checkpoint or loads_own_weights(cfg)):
         raise InputError(f'the model of {args.config} has no trained weights of its own: give a CHECKPOINT after it')
+
+
+def layer_key(cfg: Config) -> str:
+    """The key of a config that has the settings of its MSPE layer."""
+    if 'timm_name' in cfg.model:
+        return 'model'
+    return 'model.patch_embed' if cfg.model.get('patch_embed') else 'model.backbone'
+
+
+def resolution(text: str) -> list[int]:
+    """The type of an argument that is a resolution: HEIGHTxWIDTH, or a height alone."""
+    return _lengths(text, 'resolution', 'height in pixels, or HEIGHTxWIDTH')
+
+
+def token_grid(text: str) -> list[int]:
+    """The type of an argument that is a token grid: ROWSxCOLUMNS, or a number of rows alone."""
+    return _lengths(text, 'token grid', 'number of rows, or ROWSxCOLUMNS')
+
+
+def _lengths(text: str, what: str, unit: str) -> list[int]:
+    if not re.fullmatch(r'[1-9]\d*(x[1-9]\d*)?', text):
+        raise argparse.ArgumentTypeError(f'{text!r} is no {what}: give a positive {unit}')
+    return [int(length) for length in text.split('x')]
+
+
+def full_sizes(given: list[list[int]], base: tuple[int, int]) -> list[tuple[int, int]]:
+    """Pairs of the resolutions or token grids given; a height or number of rows alone gets the aspect ratio of ``base``."""
+    return [(s[0], s[1] if len(s) == 2 else max(1, round(s[0] * base[1] / base[0]))) for s in given]
+
+
+def read_pipeline(cfg: Config, key: str | None) -> list[dict] | None:
+    """The pipeline of transforms under ``key`` of a config; None for no key.
+
+    Raises:
+        InputError: If there is none.
+    """
+    if key is None:
+        return None
+    steps = cfg.get(key)
+    if not isinstance(steps, list) or not steps or not all(isinstance(step, dict) and 'type' in step for step in steps):
+        raise InputError(f'config {cfg.filename} has no pipeline {key}: it must be a list of transforms, such as '
+                         f"{key} = [dict(type='CompressJPEG', quality=50)]")
+    return steps
 
 
 def build_model(cfg: Config) -> torch.nn.Module:

@@ -14,7 +14,7 @@ from torch import nn
 
 from mspe_mm import InputError, __version__
 from mspe_mm.core import MultiScalePatchEmbed
-from mspe_mm.core.adapter import base_digest, describe, find_patch_embed, load_adapter, save_adapter
+from mspe_mm.core.adapter import adapter_layer, base_digest, describe, find_patch_embed, load_adapter, save_adapter
 
 
 def make_layer(seed: int = 0, **settings) -> MultiScalePatchEmbed:
@@ -67,6 +67,28 @@ def test_a_saved_adapter_makes_the_base_model_the_tuned_one(path, settings):
     assert untouched(other, layer.state_dict())
 
 
+@pytest.mark.parametrize('settings', [dict(kernel_sizes=(5, 16)), dict(parameterization='native'), dict(tune_base=True)])
+def test_an_adapter_makes_a_second_layer_beside_one_of_other_kernels(path, settings):
+    other = tuned(make_layer(**settings))
+    save_adapter(other, path)
+    layer = tuned(make_layer()).eval()
+    before = snapshot(layer)
+    second = adapter_layer(layer, path)
+    assert second.base is layer.base
+    assert second.kernel_sizes == other.kernel_sizes
+    assert not second.training
+    for size in [(15, 20), (24, 32), (48, 64)]:
+        x = noise(1, 3, *size, dtype=torch.float32)
+        assert torch.equal(second(x)[0], other.eval()(x)[0])
+    assert untouched(layer, before)
+
+
+def test_an_adapter_of_another_patch_size_makes_no_second_layer(path):
+    save_adapter(make_layer(patch_size=12, kernel_sizes=(6, 12)), path)
+    with pytest.raises(InputError, match=f'{re.escape(str(path))} does not fit this model: kernel_sizes must include'):
+        adapter_layer(make_layer(), path)
+
+
 def test_kernels_cached_before_loading_are_not_used_after_it(path, saved):
     other = make_layer().eval()
     x = noise(1, 3, 18, 24, dtype=torch.float32)
@@ -87,7 +109,8 @@ def test_the_file_holds_the_kernels_alone_and_what_they_were_tuned_for(path, sav
     assert re.fullmatch('[0-9a-f]{64}', metadata.pop('base_digest'))
     assert metadata == dict(
         embed_dims=8, in_channels=3, patch_size=16, base_resolution=[48, 64], kernel_sizes=[4, 8, 12, 16],
-        tuned_sizes=[4, 8, 12], parameterization='residual', interpolation='bilinear', antialias=True)
+        tuned_sizes=[4, 8, 12], parameterization='residual', interpolation='bilinear', antialias=True,
+        correlation=0.)
 
 
 def test_an_adapter_of_vit_b_is_a_few_megabytes(path):
@@ -129,6 +152,7 @@ def test_the_digest_changes_with_nothing_but_the_base_kernel():
     (dict(parameterization='native'), 'parameterization="residual".* the model has parameterization="native"'),
     (dict(interpolation='area'), 'interpolation="bilinear".* the model has interpolation="area"'),
     (dict(antialias=False), 'antialias=true.* the model has antialias=false'),
+    (dict(correlation=0.9), r'correlation=0\.0.* the model has correlation=0\.9'),
 ])
 def test_an_adapter_of_another_model_is_refused_with_what_differs(path, saved, settings, sentence):
     layer = make_layer(**settings)
@@ -136,6 +160,20 @@ def test_an_adapter_of_another_model_is_refused_with_what_differs(path, saved, s
     with pytest.raises(InputError, match=f'{re.escape(str(path))} does not fit this model.*{sentence}'):
         load_adapter(layer, path)
     assert untouched(layer, before)
+
+
+def test_other_kernel_sizes_are_refused_with_the_option_that_sets_them(path, saved):
+    with pytest.raises(InputError, match=re.escape('add --cfg-options model.backbone.kernel_sizes="[4, 8, 12, 16]"')):
+        load_adapter(make_layer(kernel_sizes=(4, 16)), path)
+
+
+def test_an_adapter_of_before_there_was_a_correlation_is_one_of_pi_resize(path, saved):
+    metadata = describe(saved)
+    del metadata['correlation']
+    save_file(saved.kernels.state_dict(), path, metadata)
+    load_adapter(make_layer(), path)
+    with pytest.raises(InputError, match='correlation'):
+        load_adapter(make_layer(correlation=0.9), path)
 
 
 def test_an_adapter_of_another_checkpoint_is_refused_with_both_base_kernels(path, saved):

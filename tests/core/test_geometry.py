@@ -121,6 +121,27 @@ def test_the_resized_kernel_is_the_least_squares_optimum_over_windows_of_white_n
         assert errors[0] <= errors[1] + 1e-9 * target.norm().item()
 
 
+@torch_models
+@given(geometry=st.sampled_from([PVT, PatchGeometry(2, 3), PatchGeometry(4, 5)]), old=st.integers(1, 5),
+       new=st.tuples(st.integers(1, 5), st.integers(1, 5)), rho=st.floats(0.01, 0.99))
+def test_with_correlation_it_is_the_optimum_for_windows_of_that_covariance(interpolation, antialias, geometry, old, new,
+                                                                           rho):
+    """For x of covariance S = L L^T, E(<Bx, w'> - <x, w>)^2 = |L^T (B^T w' - w)|^2."""
+    old = (old, old)
+    weight = kernel_of(geometry, old)
+    new_windows, old_windows = windows_of(geometry, new, old)
+    target = in_window(weight, geometry, old, old_windows).flatten(2).flatten(0, 1)
+    seen = in_window(torch.ones(1, 1, *(geometry.kernel(p) for p in new)), geometry, new, new_windows).flatten().bool()
+    matrix = dense_resize(new_windows, old_windows, interpolation, antialias)[seen]
+    rows, columns = (rho**(torch.arange(n)[:, None] - torch.arange(n)).abs().double() for n in map(sum, old_windows))
+    root = torch.linalg.cholesky(torch.kron(rows, columns))
+    best = torch.from_numpy(np.linalg.lstsq((root.T @ matrix.T).numpy(), (root.T @ target.T).numpy(), rcond=1e-12)[0])
+    actual = geometry.resize(weight, new, old, interpolation, antialias, rho).flatten(2).flatten(0, 1)
+    if old != new:
+        error, least = ((root.T @ (matrix.T @ w - target.T)).norm() for w in (actual.T, best))
+        assert error <= least + 1e-9 * target.norm()
+
+
 @pytest.mark.parametrize(('interpolation', 'antialias'), MODELS)
 @given(st.integers(4, 40), st.integers(4, 40))
 def test_growing_is_exact_for_every_window(interpolation, antialias, height, width):

@@ -179,6 +179,28 @@ def test_a_single_kernel_layer_is_the_baseline_of_the_pretrained_kernel(policy):
         torch.testing.assert_close(layer.single_kernel(policy)(image(*size)), fresh(image(*size)))
 
 
+def test_layers_that_share_the_base_share_its_geometry_and_correlation():
+    layer = tuned(make_layer(layout='NHWC', with_grid=False, correlation=0.9)).eval()
+    fresh = make_layer(layout='NHWC', with_grid=False, correlation=0.9, kernel_sizes=(3, 4)).eval()
+    fresh.base.load_state_dict(layer.base.state_dict())
+    fresh.reset_kernels()
+    shared, x = layer.sharing_base(kernel_sizes=(3, 4)), image(24, 32)
+    assert torch.equal(shared(x), fresh(x))
+    assert torch.equal(layer.single_kernel('fixed', 0.9)(x), fresh(x))
+    assert not torch.equal(layer.single_kernel('fixed')(x), fresh(x))
+    with pytest.raises(ValueError, match='takes 12 x 16 only'):
+        make_layer(strict_grid=True).sharing_base(kernel_policy='constant')(x)
+
+
+@parameterizations
+def test_a_kernel_that_is_set_is_the_one_that_embeds(parameterization):
+    layer = make_layer(parameterization=parameterization).double().eval()
+    weight, bias = noise(8, 3, 5, 5), noise(8)
+    layer.set_kernel(2, weight, bias)
+    x = image(24, 32).double()
+    torch.testing.assert_close(layer(x)[0], F.conv2d(x, weight, bias, stride=2, padding=2).flatten(2).mT)
+
+
 # -- Hosts of one grid -------------------------------------------------------------------------------------------------
 
 

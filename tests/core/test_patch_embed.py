@@ -83,6 +83,7 @@ def test_the_kernels_are_the_sizes_asked_for_and_the_base_one_is_added_only_to_b
     (dict(parameterization='delta'), "parameterization 'delta'.*residual"),
     (dict(padding='reflect'), "padding 'reflect'.*corner"),
     (dict(interpolation='lanczos'), "interpolation 'lanczos'.*bicubic"),
+    (dict(correlation=1), r'correlation.*1\.0'),
 ])
 def test_settings_that_make_no_sense_are_refused_by_name(settings, culprit):
     with pytest.raises(ValueError, match=culprit):
@@ -270,6 +271,38 @@ def test_a_single_kernel_layer_is_the_baseline_of_the_pretrained_kernel(policy):
         k = dict(constant=(16, 16), fixed=fixed, isotropic=(min(fixed), min(fixed)))[policy]
         expected = layer.norm(embed(image(*size), pi_resize(layer.base.weight, k), layer.base.bias))
         torch.testing.assert_close(baseline(image(*size))[0], expected)
+
+
+def test_a_layer_that_shares_the_base_has_these_settings_but_for_the_changes():
+    layer = tuned(make_layer(proj_name='projection', norm=nn.LayerNorm(8), interpolation='bicubic', antialias=False,
+                             correlation=0.5, kernel_policy='isotropic', padding='same', tune_base=True)).double()
+    other = layer.sharing_base(kernel_sizes=(5, 16))
+    assert (other.base, other.norm) == (layer.base, layer.norm)
+    assert other.extra_repr() == layer.extra_repr().replace('(4, 8, 12, 16)', '(5, 16)')
+    assert (other.padding, other.proj_name) == ('same', 'projection')
+    assert list(other.kernels) == ['5', '16']
+    assert other.kernels['5'].weight.dtype == torch.float64
+    assert not other.is_tuned()
+
+
+@parameterizations
+@pytest.mark.parametrize('bias', [True, False])
+def test_a_kernel_that_is_set_is_the_one_used_at_its_size(parameterization, bias):
+    layer = tuned(make_layer(parameterization=parameterization, bias=bias))
+    weight, offset = noise(8, 3, 4, 4, dtype=torch.float32), noise(8, dtype=torch.float32) if bias else None
+    others = {name: value.clone() for name, value in layer.state_dict().items() if 'kernels.4' not in name}
+    layer.set_kernel(4, weight, offset)
+    torch.testing.assert_close(layer(image(12, 16))[0], embed(image(12, 16), weight, offset), rtol=1e-5, atol=1e-5)
+    assert all(torch.equal(layer.state_dict()[name], value) for name, value in others.items())
+
+
+@parameterizations
+def test_kernels_are_resized_for_the_correlation_of_the_layer(parameterization):
+    layer = make_layer(parameterization=parameterization, correlation=0.9)
+    expected = pi_resize(layer.base.weight, (4, 4), correlation=0.9)
+    assert torch.equal(layer(image(12, 16))[0], embed(image(12, 16), expected, layer.base.bias))
+    assert torch.equal(layer.single_kernel('fixed', 0.9)(image(12, 16))[0], layer(image(12, 16))[0])
+    assert not torch.equal(layer.single_kernel('fixed')(image(12, 16))[0], layer(image(12, 16))[0])    # FlexiViT's own
 
 
 # -- State dicts -------------------------------------------------------------------------------------------------------

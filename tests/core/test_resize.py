@@ -83,6 +83,43 @@ def test_shrinking_is_the_least_squares_optimum(interpolation, antialias):
                                    rtol=1e-10, atol=1e-10)
 
 
+@given(models, small_lengths, small_lengths, small_lengths, small_lengths, st.floats(0.01, 0.99), seeds)
+@example(('bilinear', True), 12, 12, 3, 3, 0.99, 0)
+def test_with_correlation_shrinking_is_the_optimum_for_patches_of_that_covariance(model, h, w, height, width, rho, seed):
+    """For x of covariance S, E(<Bx, w'> - <x, w>)^2 = |L^T (B^T w' - w)|^2 with S = L L^T."""
+    weight = noise(h, w, seed=seed)
+    rows, columns = (rho**(torch.arange(n)[:, None] - torch.arange(n)).abs().double() for n in (h, w))
+    root = torch.linalg.cholesky(torch.kron(rows, columns))
+    matrix = kron_matrix((height, width), (h, w), *model)
+    best = torch.linalg.pinv(root.T @ matrix.T) @ root.T @ weight.flatten()
+    error, least = ((root.T @ (matrix.T @ solution - weight.flatten())).norm()
+                    for solution in (pi_resize(weight, (height, width), *model, rho).flatten(), best))
+    assert error <= least + 1e-10 * weight.norm()
+    if height <= h and width <= w:    # then there is one optimum
+        covariance = matrix @ root @ root.T
+        expected = torch.linalg.solve(covariance @ matrix.T, covariance @ weight.flatten())
+        torch.testing.assert_close(pi_resize(weight, (height, width), *model, rho).flatten(), expected, rtol=1e-8, atol=1e-8)
+
+
+@given(growing(), growing(), st.floats(0, 0.99), seeds)
+def test_correlation_makes_no_difference_to_growing(vertical, horizontal, rho, seed):
+    (h, height), (w, width) = vertical, horizontal
+    weight = noise(2, h, w, seed=seed)
+    assert torch.equal(pi_resize(weight, (height, width), correlation=rho), pi_resize(weight, (height, width)))
+
+
+def test_a_correlation_of_zero_is_pi_resize():
+    weight = noise(16, 16)
+    assert torch.equal(pi_resize(weight, (4, 6), correlation=0), pi_resize(weight, (4, 6)))
+    torch.testing.assert_close(pi_resize(weight, (4, 6), correlation=1e-9), pi_resize(weight, (4, 6)))
+
+
+@pytest.mark.parametrize('correlation', [-0.1, 1., 1.5, float('nan')])
+def test_a_correlation_out_of_range_is_refused(correlation):
+    with pytest.raises(ValueError, match=f'correlation must be from 0 to less than 1, got {correlation}'):
+        pi_resize(noise(4, 4), (2, 2), correlation=correlation)
+
+
 def test_growing_one_axis_and_shrinking_the_other_is_the_shortest_least_squares_solution():
     weight = noise(6, 9)
     matrix = kron_matrix((10, 4), (6, 9), 'bilinear', True)
@@ -119,8 +156,8 @@ def test_float32_is_as_near_to_float64_as_its_roundings_are(model, h, w, height,
     weight = noise(2, h, w, dtype=torch.float32, seed=seed)
     resized, exact = pi_resize(weight, (height, width), *model), pi_resize(weight.double(), (height, width), *model)
     assert resized.dtype == torch.float32
-    rows = _pi_factor(height, h, *model, weight.device, torch.float64).abs()
-    columns = _pi_factor(width, w, *model, weight.device, torch.float64).abs()
+    rows = _pi_factor(height, h, *model, 0., weight.device, torch.float64).abs()
+    columns = _pi_factor(width, w, *model, 0., weight.device, torch.float64).abs()
     roundings = (h + w + 2) * torch.finfo(torch.float32).eps / 2
     bound = roundings / (1 - roundings) * (rows @ weight.double().abs() @ columns.T)
     assert ((resized - exact).abs() <= bound + torch.finfo(torch.float32).tiny).all()

@@ -4,6 +4,7 @@ import runpy
 import sys
 from pathlib import Path
 
+import cv2
 import pytest
 import torch
 from det_helpers import CLASSES
@@ -112,6 +113,22 @@ def test_adapter_on_the_base_checkpoint_is_the_tuned_model(world, tool):
     assert {name: last_metrics(world / 'base')[name] for name in names} == {name: full[name] for name in names}
 
 
+def test_kernels_calibrated_on_images_of_any_aspect_ratio_go_on_the_base_checkpoint(world, tool, coco, capsys):
+    smooth = world / 'smooth'
+    smooth.mkdir()
+    for path in sorted((coco / 'images').iterdir()):    # noise, made an image that neighbouring pixels say something of
+        cv2.imwrite(str(smooth / f'{path.stem}.png'), cv2.GaussianBlur(cv2.imread(str(path)), (0, 0), 3))
+    capsys.readouterr()
+    tool('calibrate.py', 'vitdet_mspe_coco128.py', BASE, '--images', 'smooth', '--resolutions', '16', '32', '--out',
+         'calibrated.safetensors')
+    rows = [line.split('|') for line in capsys.readouterr().out.splitlines() if ' x ' in line]
+    assert [(row[1].strip(), row[2].strip()) for row in rows] == [('16 x 16', '4'), ('32 x 32', '8')]
+    assert all(float(row[5].strip()[:-1]) < float(row[4].strip()[:-1]) for row in rows)
+    tool('test.py', 'vitdet_mspe_coco128.py', BASE, '--adapter', 'calibrated.safetensors', '--work-dir', 'calibrated',
+         '--cfg-options', 'test_dataloader.dataset.pipeline.1.scale=(16,16)')
+    assert 'coco/bbox_mAP' in last_metrics(world / 'calibrated')
+
+
 def test_other_resolution_by_an_option(world, tool):
     tool('test.py', 'vitdet_mspe_coco128.py', TUNED, '--work-dir', 'small', '--out', 'predictions', '--show-dir', 'painted',
          '--cfg-options', 'test_dataloader.dataset.pipeline.1.scale=(32,32)', 'default_hooks.visualization.interval=1')
@@ -163,7 +180,7 @@ def test_multi_scale_evaluation(world, tool, capsys):
          '--out-dir', 'sweep')
     results = json.loads((world / 'sweep/results.json').read_text())
     rows = {(row['method'], row['resolution'][0]): row for row in results['rows']}
-    assert len(rows) == 4 * 4
+    assert len(rows) == 5 * 4
     # The canvas of a 30 px image is 32 x 32: 8 px for each of the 4 x 4 tokens; the stock model has 16 px patches.
     assert (rows['mspe', 30]['kernel_size'], rows['mspe', 30]['token_grid']) == ([8, 8], [4, 4])
     assert (rows['vanilla', 30]['kernel_size'], rows['vanilla', 30]['token_grid']) == ([16, 16], [2, 2])
@@ -171,7 +188,7 @@ def test_multi_scale_evaluation(world, tool, capsys):
     # All are one model at the base resolution, and it is what test.py measures.
     tool('test.py', 'vitdet_mspe_coco128.py', TUNED, '--work-dir', 'at_base')
     measured = last_metrics(world / 'at_base')
-    for method in ('vanilla', 'img_resize', 'flexivit', 'mspe'):
+    for method in ('vanilla', 'img_resize', 'flexivit', 'prior', 'mspe'):
         metrics = rows[method, 64]['metrics']
         assert metrics['box AP'] == pytest.approx(100 * measured['coco/bbox_mAP'])
         assert metrics['mask APs'] == pytest.approx(100 * measured['coco/segm_mAP_s'])

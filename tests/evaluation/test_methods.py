@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from mspe_mm.core import MultiScalePatchEmbed
+from mspe_mm.core import MultiScalePatchEmbed, pi_resize
 from mspe_mm.evaluation.methods import METHODS, using_method
 
 
@@ -20,9 +20,15 @@ def model():
     return Model().eval()
 
 
+def calibrated(model):
+    layer = model.backbone.patch_embed.sharing_base(kernel_sizes=(6, 16))
+    nn.init.constant_(layer.kernels['6'].weight, 0.1)
+    return layer
+
+
 def embed(model, method, size):
     image = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0))
-    with using_method(model, method) as layer, torch.no_grad():
+    with using_method(model, method, calibrated(model)) as layer, torch.no_grad():
         assert model.backbone.patch_embed is layer
         return layer(image), image
 
@@ -39,6 +45,30 @@ def test_flexivit_is_the_resized_base_kernel_on_the_base_grid(model):
     expected = nn.functional.conv2d(image, layer.resize_kernel(layer.proj.weight, (4, 4)), layer.proj.bias, stride=4)
     assert grid == (4, 4)
     assert torch.equal(tokens, expected.flatten(2).transpose(1, 2))
+
+
+def test_prior_is_the_base_kernel_resized_for_the_correlation_of_photographs(model):
+    (tokens, grid), image = embed(model, 'prior', (16, 16))
+    layer = model.backbone.patch_embed
+    kernel = pi_resize(layer.proj.weight, (4, 4), correlation=0.99)
+    assert grid == (4, 4)
+    assert torch.equal(tokens, nn.functional.conv2d(image, kernel, layer.proj.bias, stride=4).flatten(2).transpose(1, 2))
+    layer.correlation = 0.5    # a layer that has one of its own
+    assert not torch.equal(embed(model, 'prior', (16, 16))[0][0], tokens)
+    layer.correlation = 0.
+
+
+def test_flexivit_is_of_white_noise_whatever_the_layer_is_of(model):
+    (tokens, _), _ = embed(model, 'flexivit', (16, 16))
+    model.backbone.patch_embed.correlation = 0.9
+    assert torch.equal(embed(model, 'flexivit', (16, 16))[0][0], tokens)
+
+
+def test_calibrated_is_the_layer_given_for_it(model):
+    (tokens, grid), image = embed(model, 'calibrated', (24, 24))
+    assert grid == (4, 4)
+    assert torch.equal(tokens, calibrated(model)(image)[0])
+    assert not torch.allclose(tokens, embed(model, 'flexivit', (24, 24))[0][0])
 
 
 def test_mspe_is_the_tuned_layer(model):

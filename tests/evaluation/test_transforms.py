@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from mspe_mm.core import resize_image
+from mspe_mm.errors import InputError
+from mspe_mm.evaluation.degradations import AddBlur, CompressJPEG
 from mspe_mm.evaluation.transforms import ChangeResolution, at_resolution, imresize
 
 
@@ -55,3 +57,36 @@ def test_the_base_resolution_leaves_the_image_as_it_is(image):
 def test_it_stands_right_before_packing():
     pipeline = at_resolution([dict(type='Load'), dict(type='Resize'), dict(type='Pack')], scale=(0.5, 0.5))
     assert [step['type'] for step in pipeline] == ['Load', 'Resize', 'ChangeResolution', 'Pack']
+
+
+def degrade(image, *steps, scale=(0.25, 0.25), **settings):
+    results = dict(img=image, img_shape=image.shape[:2], scale_factor=(2., 2.))
+    return ChangeResolution(scale, degrade=steps, **settings)(results)
+
+
+def test_a_degradation_has_the_place_of_the_resize(image):
+    small = imresize(image, (12, 16), 'area')
+    results = degrade(image, dict(type='ChangeResolution', interpolation='area'))
+    assert np.array_equal(results['img'], small)
+    assert (results['img_shape'], results['scale_factor']) == ((12, 16), (0.5, 0.5))
+    blurred = degrade(image, dict(type='AddBlur', sigma=2), dict(type='ChangeResolution', interpolation='area'))['img']
+    assert not np.array_equal(blurred, small)
+    assert np.array_equal(blurred, imresize(AddBlur(2)(dict(img=image))['img'], (12, 16), 'area'))
+
+
+def test_without_a_resize_of_its_own_a_degradation_is_of_the_small_image(image):
+    results = degrade(image, dict(type='CompressJPEG', quality=30), interpolation='bicubic')
+    expected = CompressJPEG(30)(dict(img=imresize(image, (12, 16), 'bicubic')))['img']
+    assert np.array_equal(results['img'], expected)
+
+
+def test_a_degraded_image_can_be_brought_back_to_its_size(image):
+    results = degrade(image, dict(type='CompressJPEG', quality=30), restore=True)
+    small = CompressJPEG(30)(dict(img=imresize(image, (12, 16))))['img']
+    assert np.array_equal(results['img'], imresize(small, (48, 64)))
+    assert results['scale_factor'] == (2., 2.)
+
+
+def test_a_degradation_that_makes_another_size_is_refused(image):
+    with pytest.raises(InputError, match='images of 5 x 5 px where 12 x 16 px are asked for'):
+        degrade(image, dict(type='Resize', scale=(5, 5)))

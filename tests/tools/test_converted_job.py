@@ -66,8 +66,8 @@ def test_the_sweep_takes_the_stock_checkpoint_and_the_adapter(segformer):
                   '--out-dir', 'sweep')
     results = json.loads((segformer.folder / 'sweep/results.json').read_text())
     rows = {(row['method'], row['resolution'][0]): row for row in results['rows']}
-    assert len(rows) == 4 * 2
+    assert len(rows) == 5 * 2
     assert (rows['vanilla', 32]['kernel_size'], rows['vanilla', 32]['token_grid']) == ([4, 4], [8, 8])
-    for method in ('flexivit', 'mspe'):
+    for method in ('flexivit', 'prior', 'mspe'):
         assert (rows[method, 32]['kernel_size'], rows[method, 32]['token_grid']) == ([2, 2], [16, 16])
-    assert len({json.dumps(rows[method, 64]['metrics']) for method in ('vanilla', 'img_resize', 'flexivit', 'mspe')}) == 1
+    assert len({json.dumps(row['metrics']) for (_, height), row in rows.items() if height == 64}) == 1

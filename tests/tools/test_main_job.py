@@ -72,7 +72,7 @@ def test_a_sweep_has_every_row_with_its_figures(swept):
     assert results['reference_resolution'] == [64, 64]
     assert (results['config'], results['checkpoint']) == ('mspe.py', 'base.pth')
     rows = {(row['method'], tuple(row['resolution'])): row for row in results['rows']}
-    assert set(rows) == {(method, size) for method in ('vanilla', 'img_resize', 'flexivit', 'mspe')
+    assert set(rows) == {(method, size) for method in ('vanilla', 'img_resize', 'flexivit', 'prior', 'mspe')
                          for size in ((16, 16), (32, 48), (64, 64))}
     for row in rows.values():
         assert set(row['metrics']) >= METRICS

@@ -1,0 +1,78 @@
+"""Second moments of pairs of vectors, gathered batch by batch, and what a linear map makes of them."""
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+class PairMoments:
+    """Count, means and covariances of pairs of vectors (u, t), in float64 and in constant memory.
+
+    Args:
+        inputs: Length d of u.
+        targets: Length D of t.
+        device: Where the pairs are.
+    """
+
+    def __init__(self, inputs: int, targets: int, device: torch.device | str = 'cpu') -> None:
+        def zeros(*shape: int) -> Tensor:
+            return torch.zeros(shape, dtype=torch.float64, device=device)
+
+        self.count = 0
+        self.input_mean, self.target_mean = zeros(inputs), zeros(targets)
+        # Sums of products of deviations from the means; of the targets among themselves the squares alone.
+        self._inputs, self._cross, self._targets = zeros(inputs, inputs), zeros(targets, inputs), zeros()
+
+    def update(self, inputs: Tensor, targets: Tensor) -> None:
+        """Add the pairs of ``inputs`` (..., d) and ``targets`` (..., D)."""
+        u, t = inputs.double().flatten(0, -2), targets.double().flatten(0, -2)
+        if len(u) == 0:
+            return
+        # Each batch about its own mean (Chan, Golub and LeVeque 1979): sums of raw squares would cancel.
+        u_mean, t_mean = u.mean(0), t.mean(0)
+        u, t = u - u_mean, t - t_mean
+        u_step, t_step = u_mean - self.input_mean, t_mean - self.target_mean
+        share = len(u) / (self.count + len(u))
+        between = self.count * share
+        self._inputs.addmm_(u.T, u).addr_(u_step, u_step, alpha=between)
+        self._cross.addmm_(t.T, u).addr_(t_step, u_step, alpha=between)
+        self._targets += t.square().sum() + between * t_step.square().sum()
+        self.input_mean += share * u_step
+        self.target_mean += share * t_step
+        self.count += len(u)
+
+    @property
+    def input_covariance(self) -> Tensor:
+        """(d, d)."""
+        return self._inputs / self.count
+
+    @property
+    def cross_covariance(self) -> Tensor:
+        """(D, d), of t with u."""
+        return self._cross / self.count
+
+    @property
+    def target_variance(self) -> float:
+        """``E |t - E t|^2``."""
+        return (self._targets / self.count).item()
+
+
+def token_error(moments: PairMoments, weight: Tensor, bias: Tensor | None = None) -> float:
+    """The share of the tokens' variance that a kernel misses, ``E |t - W u - b|^2 / E |t - E t|^2``.
+
+    Args:
+        moments: Of the pairs (u, t), t the tokens asked for.
+        weight: W, (D, d).
+        bias: b, (D); None for zero.
+
+    Raises:
+        ValueError: If there are no pairs, or their tokens do not vary.
+    """
+    rounding = 1e-20 * moments.target_mean.square().sum().item()    # of tokens that are equal but for the last digits
+    if moments.count == 0 or moments.target_variance <= rounding:
+        raise ValueError(f'{moments.count} pairs of patches, and their tokens do not vary: give more images, and such that '
+                         'are not of one colour')
+    weight = weight.double()
+    missed = moments.target_mean - weight @ moments.input_mean - (0 if bias is None else bias)
+    product = 2 * moments.cross_covariance - weight @ moments.input_covariance
+    return (moments.target_variance - (weight * product).sum() + missed.square().sum()).item() / moments.target_variance

@@ -1,0 +1,56 @@
+"""What codecs and sensors do to small images, as transforms for the ``degrade`` pipeline of a config."""
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from mmengine.registry import TRANSFORMS
+
+
+@TRANSFORMS.register_module()
+class CompressJPEG:
+    """Encode an 8-bit image as JPEG and decode it again.
+
+    Args:
+        quality: From 1 to 100.
+    """
+
+    def __init__(self, quality: int) -> None:
+        self.quality = quality
+
+    def __call__(self, results: dict) -> dict:
+        _, encoded = cv2.imencode('.jpg', results['img'], [cv2.IMWRITE_JPEG_QUALITY, self.quality])
+        results['img'] = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+        return results
+
+
+@TRANSFORMS.register_module()
+class AddBlur:
+    """Gaussian blur.
+
+    Args:
+        sigma: Standard deviation in pixels.
+    """
+
+    def __init__(self, sigma: float) -> None:
+        self.sigma = sigma
+
+    def __call__(self, results: dict) -> dict:
+        results['img'] = cv2.GaussianBlur(results['img'], (0, 0), self.sigma)
+        return results
+
+
+@TRANSFORMS.register_module()
+class AddNoise:
+    """White Gaussian noise on an 8-bit image, drawn from numpy's global generator.
+
+    Args:
+        sigma: Standard deviation in grey levels.
+    """
+
+    def __init__(self, sigma: float) -> None:
+        self.sigma = sigma
+
+    def __call__(self, results: dict) -> dict:
+        noisy = results['img'] + np.random.normal(0, self.sigma, results['img'].shape)
+        results['img'] = noisy.round().clip(0, 255).astype(np.uint8)
+        return results

@@ -1,0 +1,142 @@
+"""Solve for the patch kernels of other resolutions in closed form, from unlabelled images; writes an adapter.
+
+    python tools/calibrate.py configs/setr_mspe_ade20k.py CHECKPOINT --images FOLDER --resolutions 128 256 384 \
+        --out adapter.safetensors
+"""
+import math
+
+from mmengine.runner import set_random_seed
+from prettytable import PrettyTable
+from tqdm import tqdm
+
+from mspe_mm.core.adapter import load_adapter, save_adapter
+from mspe_mm.core.calibration import RIDGES, Calibrator
+from mspe_mm.datasets.pairs import ImagePairs, evenly, find_images, image_steps, normalised
+from mspe_mm.errors import InputError
+from mspe_mm.evaluation.transforms import ChangeResolution
+from mspe_mm.runtime import cli
+from mspe_mm.runtime.checkpoint import load_weights
+
+
+def ridge(text):
+    value = -1. if text == 'auto' else float(text)
+    if text != 'auto' and not 0 <= value < math.inf:
+        raise ValueError
+    return RIDGES if text == 'auto' else (value, )
+
+
+def positive(text):
+    if int(text) < 1:
+        raise ValueError
+    return int(text)
+
+
+def share(text):
+    if not 0 < float(text) < 1:
+        raise ValueError
+    return float(text)
+
+
+def parse_args():
+    parser = cli.parser('Calibrate patch kernels on unlabelled images', checkpoint=True)
+    parser.add_argument('--images', required=True, metavar='DIR', help='folder of images, read with its subfolders')
+    parser.add_argument('--resolutions', nargs='+', type=cli.resolution, required=True, metavar='R',
+                        help='resolutions that the base resolution becomes: HEIGHTxWIDTH, or a height alone in the base '
+                        "resolution's aspect ratio")
+    parser.add_argument('--out', required=True, help='adapter to write (.safetensors)')
+    parser.add_argument('--num-images', type=positive, metavar='N', help='take N of the images, evenly spaced; default all')
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument('--degrade', metavar='KEY', help='pipeline of the config by which the images lose their resolution; by '
+                     "default they are resized by the layer's downsampling model")
+    how.add_argument('--low-images', nargs='+', metavar='DIR', help='for each resolution a folder that has the images, '
+                     'under the same file names, at that resolution')
+    parser.add_argument('--holdout', type=share, default=0.2, metavar='SHARE',
+                        help='share of the images that the ridge is chosen by and the errors are measured on; default '
+                        '%(default)s')
+    parser.add_argument('--ridge', type=ridge, default=RIDGES, metavar='auto|VALUE',
+                        help="pull towards PI-resize, relative to the images' variance; default auto: what is best on the "
+                        'images held out')
+    return parser.parse_args()
+
+
+def kernels_of(layer, resolutions, key):
+    """Patch sizes by resolution."""
+    sizes = {}
+    for height, width in resolutions:
+        k, other = layer.kernel_size((height, width))
+        if k != other:
+            raise InputError(f'{height} x {width} px are patches of {k} x {other} px, and kernels are kept square: give a '
+                             f'resolution in the aspect ratio of {layer.base_resolution[0]} x {layer.base_resolution[1]}')
+        if k == layer.patch_size and str(k) not in layer.kernels:
+            raise InputError(f'{height} x {width} px have patches of {k} px, as the base resolution has, whose kernel stays '
+                             f'the pretrained one: to calibrate it too, add --cfg-options {key}.tune_base=True')
+        if k in sizes.values():
+            raise InputError(f'{height} x {width} px have patches of {k} px, as another of the resolutions')
+        sizes[height, width] = k
+    return sizes
+
+
+def main():
+    args = parse_args()
+    cfg = cli.load_config(args)
+    cli.require_weights(cfg, args)
+    names = find_images(args.images)
+    names = [names[i] for i in evenly(min(args.num_images or len(names), len(names)), len(names))]
+    if len(names) < 2:
+        raise InputError(f'{args.images}: calibrating takes two images at least, one to fit and one to hold out')
+    if args.low_images and len(args.low_images) != len(args.resolutions):
+        raise InputError(f'{len(args.low_images)} folders of --low-images for {len(args.resolutions)} resolutions: give one '
+                         'for each')
+    degrade = cli.read_pipeline(cfg, args.degrade)
+    model = cli.build_model(cfg)
+    layer = cli.require_mspe(model, args.config)
+    if args.checkpoint:
+        load_weights(model, args.checkpoint)
+    preprocessor = model.data_preprocessor
+    if args.adapter:
+        load_adapter(layer, args.adapter)
+
+    sizes = kernels_of(layer, cli.full_sizes(args.resolutions, layer.base_resolution), cli.layer_key(cfg))
+    rebuilt = not args.adapter and not {*sizes.values()} <= {*layer.kernel_sizes}
+    if rebuilt:
+        layer = layer.sharing_base(kernel_sizes=sorted({*sizes.values(), layer.patch_size}))
+    del model    # the encoder has no part in this
+    if args.low_images:
+        changes = dict(zip(sizes.values(), args.low_images))
+    else:
+        changes = {k: ChangeResolution((k / layer.patch_size, ) * 2, layer.interpolation, layer.antialias, degrade=degrade)
+                   for k in sizes.values()}
+    pairs = ImagePairs(args.images, names, image_steps(cfg.test_dataloader.dataset.pipeline), layer.patch_size, changes)
+
+    set_random_seed(0)    # of degradations that draw
+    held_out = set(evenly(min(max(1, round(len(names) * args.holdout)), len(names) - 1), len(names)))
+    try:
+        calibrator = Calibrator(layer, [*sizes.values()])
+        for index in tqdm(range(len(pairs)), desc='calibrate', unit='image', disable=None):
+            image, resized = pairs[index]
+            calibrator.update(normalised(image, preprocessor),
+                              {k: normalised(small, preprocessor) for k, small in resized.items()}, index in held_out)
+        found = calibrator.finish(args.ridge)
+    except InputError:
+        raise
+    except ValueError as error:
+        raise InputError(f'{args.images}: {error}') from error
+    save_adapter(layer, args.out)
+
+    table = PrettyTable(['resolution', 'kernel', 'ridge', 'token error before', 'after'])
+    table.align = 'r'
+    for (height, width), k in sizes.items():
+        kernel = found[k]
+        errors = [f'{error:.2%}' for error in (kernel.error_before, kernel.error_after)]
+        table.add_row([f'{height} x {width}', k, f'{kernel.ridge:g}', *errors])
+    print(table)
+    print('token error: the share of the variance of the base tokens that is missed, on the '
+          f'{len(held_out)} of {len(names)} images that were held out')
+    print(f'written to {args.out}')
+    if rebuilt:
+        print(f'its kernels are not those of {args.config}: use it with --cfg-options '
+              f'{cli.layer_key(cfg)}.kernel_sizes="{[*layer.kernel_sizes]}"')
+
+
+if __name__ == '__main__':
+    cli.run(main)

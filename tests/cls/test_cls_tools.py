@@ -109,15 +109,16 @@ def test_a_checkpoint_of_timm_is_taken_as_it_is(world):
 
 def test_everything_runs_without_openmmlabs_libraries(world):
     """In a process where mmcv, mmseg and mmdet cannot be imported."""
+    world.write_config('vit_mspe_synthetic_cls', 'degraded.py',
+                       "model['kernel_sizes'] = (2, 4, 8)\nby_jpeg = [dict(type='CompressJPEG', quality=50)]")
     program = ("import sys, runpy; sys.modules.update(mmcv=None, mmseg=None, mmdet=None); sys.argv[0:1] = []; "
                "runpy.run_path(sys.argv[0], run_name='__main__')")
     for tool, args in (('train.py', ['mspe.py', '--work-dir', 'alone', '--cfg-options', 'train_cfg.max_epochs=1']),
-                       ('calibrate.py', ['mspe.py', 'base.pth', '--images', 'data/val', '--num-images', '4', '--resolutions',
-                                         '8', '--out', 'alone.safetensors']),
-                       ('eval_multiscale.py', ['mspe.py', *TUNED, '--calibrated', 'alone.safetensors', '--degrade',
+                       ('calibrate.py', ['degraded.py', 'base.pth', '--images', 'data/val', '--num-images', '4',
+                                         '--resolutions', '8', '--degrade', 'by_jpeg', '--out', 'alone.safetensors']),
+                       ('eval_multiscale.py', ['degraded.py', *TUNED, '--calibrated', 'alone.safetensors', '--degrade',
                                                'by_jpeg', '--methods', 'calibrated', 'mspe', '--resolutions', '8',
-                                               '--out-dir', 'alone', '--cfg-options',
-                                               'by_jpeg=[dict(type="CompressJPEG",quality=50)]'])):
+                                               '--out-dir', 'alone'])):
         world.command(sys.executable, '-c', program, ROOT / 'tools' / tool, *args)
 
 

@@ -126,7 +126,13 @@ def test_kernels_calibrated_on_images_of_any_aspect_ratio_go_on_the_base_checkpo
     assert all(float(row[5].strip()[:-1]) < float(row[4].strip()[:-1]) for row in rows)
     tool('test.py', 'vitdet_mspe_coco128.py', BASE, '--adapter', 'calibrated.safetensors', '--work-dir', 'calibrated',
          '--cfg-options', 'test_dataloader.dataset.pipeline.1.scale=(16,16)')
-    assert 'coco/bbox_mAP' in last_metrics(world / 'calibrated')
+    measured = last_metrics(world / 'calibrated')
+    tool('eval_multiscale.py', 'vitdet_mspe_coco128.py', BASE, '--calibrated', 'calibrated.safetensors', '--methods',
+         'calibrated', '--resolutions', '16', '--out-dir', 'calibrated_sweep')
+    (row, ) = json.loads((world / 'calibrated_sweep/results.json').read_text())['rows']
+    assert row['kernel_size'] == [4, 4]
+    assert set(row['metrics']) >= {'box AP', 'mask AP'}
+    assert 'coco/bbox_mAP' in measured
 
 
 def test_other_resolution_by_an_option(world, tool):

@@ -40,9 +40,9 @@ def share(text):
 def parse_args():
     parser = cli.parser('Calibrate patch kernels on unlabelled images', checkpoint=True)
     parser.add_argument('--images', required=True, metavar='DIR', help='folder of images, read with its subfolders')
-    parser.add_argument('--resolutions', nargs='+', type=cli.resolution, required=True, metavar='R',
+    parser.add_argument('--resolutions', nargs='+', type=cli.resolution, metavar='R',
                         help='resolutions that the base resolution becomes: HEIGHTxWIDTH, or a height alone in the base '
-                        "resolution's aspect ratio")
+                        "resolution's aspect ratio; default those that the kernels of the config are native to")
     parser.add_argument('--out', required=True, help='adapter to write (.safetensors)')
     parser.add_argument('--num-images', type=positive, metavar='N', help='take N of the images, evenly spaced; default all')
     how = parser.add_mutually_exclusive_group()
@@ -59,10 +59,14 @@ def parse_args():
     return parser.parse_args()
 
 
-def kernels_of(layer, resolutions):
+def kernels_of(layer, given):
     """Patch sizes by resolution."""
+    if not given and not layer.kernels:
+        raise InputError(f'kernel_sizes={layer.kernel_sizes} names the pretrained kernel alone: give --resolutions')
+    if not given:
+        return {(int(k) * layer.grid_size[0], int(k) * layer.grid_size[1]): int(k) for k in layer.kernels}
     sizes = {}
-    for height, width in resolutions:
+    for height, width in cli.full_resolutions(given, layer.base_resolution):
         k, other = layer.kernel_size((height, width))
         if k != other:
             raise InputError(f'{height} x {width} px are patches of {k} x {other} px, and kernels are kept square: give a '
@@ -83,9 +87,6 @@ def main():
     names = [names[i] for i in evenly(min(args.num_images or len(names), len(names)), len(names))]
     if len(names) < 2:
         raise InputError(f'{args.images}: calibrating takes two images at least, one to fit and one to hold out')
-    if args.low_images and len(args.low_images) != len(args.resolutions):
-        raise InputError(f'{len(args.low_images)} folders of --low-images for {len(args.resolutions)} resolutions: give one '
-                         'for each')
     degrade = cli.read_pipeline(cfg, args.degrade)
     model = cli.build_model(cfg)
     layer = cli.require_mspe(model, args.config)
@@ -93,13 +94,15 @@ def main():
     preprocessor = model.data_preprocessor
     if args.adapter:
         load_adapter(layer, args.adapter)
-
-    sizes = kernels_of(layer, cli.full_resolutions(args.resolutions, layer.base_resolution))
+    sizes = kernels_of(layer, args.resolutions)
     rebuilt = not args.adapter and not {*sizes.values()} <= {*layer.kernel_sizes}
     if rebuilt:
         layer = layer.sharing_base(kernel_sizes=sorted({*sizes.values(), layer.patch_size}))
     del model    # the encoder has no part in this
     if args.low_images:
+        if len(args.low_images) != len(sizes):
+            raise InputError(f'{len(args.low_images)} folders of --low-images for {len(sizes)} resolutions: give one for '
+                             'each')
         changes = dict(zip(sizes.values(), args.low_images))
     else:
         changes = {k: ChangeResolution((k / layer.patch_size, ) * 2, layer.interpolation, layer.antialias, degrade=degrade)

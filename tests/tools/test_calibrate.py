@@ -96,6 +96,13 @@ def test_the_kernels_asked_for_are_calibrated_and_the_errors_printed(world):
     assert sizes_of(world.folder / 'new/calibrated.safetensors') == [4, 8, 12, 16]
 
 
+def test_all_kernels_of_the_config_are_calibrated_unless_some_are_named(world, tool):
+    printed = tool('calibrate.py', 'mspe.py', 'base.pth', '--images', IMAGES, '--out', 'all.safetensors')
+    assert set(errors(printed)) == {4, 8, 12}
+    assert all(value.any() for value in load_file(world.folder / 'all.safetensors').values())
+    assert '48 x 48' in printed
+
+
 def test_the_same_images_give_the_same_kernels_and_other_images_others(calibrate):
     first, _ = calibrate()
     assert equal(first, calibrate()[0])
@@ -273,6 +280,8 @@ def test_files_that_are_not_there_are_named(world):
     rest = ('--images', IMAGES, '--resolutions', 16, '--out', 'x')
     assert 'nowhere.pth does not exist' in world.fails('calibrate.py', 'mspe.py', 'nowhere.pth', *rest)
     assert 'config base.py has no MSPE' in world.fails('calibrate.py', 'base.py', 'base.pth', *rest)
+    options = ('--images', IMAGES, '--out', 'x', '--cfg-options', 'model.backbone.kernel_sizes=[16]', 'model.tuning=None')
+    assert 'give --resolutions' in world.fails('calibrate.py', 'mspe.py', 'base.pth', *options)
     assert '--calibrated FILE' in world.fails('eval_multiscale.py', 'mspe.py', 'base.pth', '--methods', 'calibrated',
                                               '--resolutions', 16, '--out-dir', 'x')
 

@@ -86,7 +86,7 @@ def test_a_sweep_has_every_row_with_its_figures(swept):
 
 def test_all_methods_agree_at_the_base_resolution(swept):
     base = [row['metrics'] for row in swept[1]['rows'] if row['resolution'] == [64, 64]]
-    assert len(base) == 4
+    assert len(base) == 5
     assert all(metrics == base[0] for metrics in base)
 
 

@@ -22,7 +22,8 @@ class MSPEViT(VisionTransformer):
         kernel_policy: ``'fixed'`` or ``'isotropic'``.
         parameterization: ``'native'`` or ``'residual'``.
         tune_base: Whether the base size has a tunable kernel too.
-        downsampling: ``dict(interpolation=..., antialias=...)``, how the images lose their resolution.
+        downsampling: ``dict(interpolation=..., antialias=..., correlation=...)``, how the images lose their resolution, and
+            how alike their neighbouring pixels are.
         **kwargs: Everything else is the host's (``img_size``, ``patch_size``, ``embed_dims``, ``out_indices``, ...).
 
     See :class:`~mspe_mm.core.MultiScalePatchEmbed` for what the added keys mean.

@@ -8,4 +8,5 @@ python tools/make_synthetic.py data/synthetic
 python tools/train.py configs/setr_synthetic.py
 python tools/train.py configs/setr_mspe_synthetic.py
 python tools/eval_multiscale.py configs/setr_mspe_synthetic.py work_dirs/setr_synthetic/epoch_20.pth \
-    --adapter work_dirs/setr_mspe_synthetic/adapter.safetensors --resolutions 32 48 64 96 128 --out-dir work_dirs/demo
+    --adapter work_dirs/setr_mspe_synthetic/adapter.safetensors --resolutions 32 48 64 96 128 \
+    --methods vanilla img_resize flexivit mspe --out-dir work_dirs/demo

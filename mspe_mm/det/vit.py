@@ -136,7 +136,8 @@ class MSPEViTDet(BaseModule):
         kernel_policy: ``'fixed'``, ``'isotropic'`` or ``'constant'``.
         parameterization: ``'native'`` or ``'residual'``.
         tune_base: Whether the base size has a tunable kernel too.
-        downsampling: ``dict(interpolation=..., antialias=...)``, how the images lose their resolution.
+        downsampling: ``dict(interpolation=..., antialias=..., correlation=...)``, how the images lose their resolution, and
+            how alike their neighbouring pixels are.
         attention: ``'fused'`` or ``'naive'``: the same numbers up to rounding.
         with_cp: Recompute the blocks in the backward pass instead of keeping their activations.
 

@@ -25,7 +25,8 @@ class MSPEViT(VisionTransformer):
         kernel_policy: ``'fixed'`` or ``'isotropic'``.
         parameterization: ``'native'`` or ``'residual'``.
         tune_base: Whether the base size has a tunable kernel too.
-        downsampling: ``dict(interpolation=..., antialias=...)``, how the images lose their resolution.
+        downsampling: ``dict(interpolation=..., antialias=..., correlation=...)``, how the images lose their resolution, and
+            how alike their neighbouring pixels are.
         attention: ``'naive'`` is the host's; ``'fused'`` computes the same numbers up to rounding, faster and without
             holding the attention weights.
         **kwargs: Everything else is the host's (``img_size``, ``patch_size``, ``embed_dims``, ``out_indices``, ...).

@@ -111,6 +111,16 @@ def test_the_same_images_give_the_same_kernels_and_other_images_others(calibrate
     assert not equal(first, fewer)
 
 
+def test_a_layer_for_correlated_pixels_starts_nearer_and_ends_alike(world, calibrate):
+    white, correlated = (errors(calibrate('--ridge', '1e-6', '--cfg-options',
+                                          f'model.backbone.downsampling.correlation={rho}')[1]) for rho in (0, 0.99))
+    for k in (4, 8):
+        assert correlated[k][0] < 0.5 * white[k][0]
+        assert correlated[k][1] == pytest.approx(white[k][1], abs=0.05)
+    refused = world.fails('test.py', 'mspe.py', 'base.pth', '--cfg-options', 'model.backbone.downsampling.correlation=1')
+    assert 'correlation must be from 0 to less than 1' in refused
+
+
 def test_a_resolution_without_a_kernel_gets_one(world, tool, calibrate):
     kernels, printed = calibrate(resolutions=(24, ), out='six.safetensors')
     assert set(kernels) == {'6.weight', '6.bias'}
@@ -280,7 +290,7 @@ def test_files_that_are_not_there_are_named(world):
     rest = ('--images', IMAGES, '--resolutions', 16, '--out', 'x')
     assert 'nowhere.pth does not exist' in world.fails('calibrate.py', 'mspe.py', 'nowhere.pth', *rest)
     assert 'config base.py has no MSPE' in world.fails('calibrate.py', 'base.py', 'base.pth', *rest)
-    options = ('--images', IMAGES, '--out', 'x', '--cfg-options', 'model.backbone.kernel_sizes=[16]')
+    options = ('--images', IMAGES, '--out', 'x', '--cfg-options', 'model.backbone.kernel_sizes=[16]', 'model.tuning=None')
     assert 'give --resolutions' in world.fails('calibrate.py', 'mspe.py', 'base.pth', *options)
     assert '--calibrated FILE' in world.fails('eval_multiscale.py', 'mspe.py', 'base.pth', '--methods', 'calibrated',
                                               '--resolutions', 16, '--out-dir', 'x')

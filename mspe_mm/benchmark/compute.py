@@ -4,9 +4,9 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
-from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
+from ..core.linear import linear
+from ..evaluation.flops import count_flops as count
 from .timing import Step
 
 
@@ -16,28 +16,13 @@ def count_flops(step: Step) -> int | None:
     Returns:
         The count; None if nothing could be counted, as of compiled code before PyTorch 2.6.
     """
-    with _without_compiling(), FlopCounterMode(display=False, custom_mapping=_attention_on_cpu()) as counter:
-        step(0)
-    return counter.get_total_flops() or None
+    with _without_compiling():
+        return count(lambda: step(0)) or None
 
 
 def _without_compiling() -> AbstractContextManager:
     set_stance = getattr(torch.compiler, 'set_stance', None)
     return set_stance('force_eager') if set_stance else nullcontext()
-
-
-def _attention_on_cpu() -> dict:
-    """The formulas that PyTorch's counter lacks: of the fused attention kernel for CPUs."""
-    name = '_scaled_dot_product_flash_attention_for_cpu'
-    formulas = {name: lambda q, k, v, *_, **__: _products(q, k, v),
-                f'{name}_backward': lambda _, q, k, v, *__, **___: 2 * _products(q, k, v)}
-    return {getattr(torch.ops.aten, op): formula for op, formula in formulas.items() if hasattr(torch.ops.aten, op)}
-
-
-def _products(q: Tensor | torch.Size, k: Tensor | torch.Size, v: Tensor | torch.Size) -> int:
-    """``q k^T`` and its product with v, of tensors (B, heads, L, d) or, as later versions have it, their shapes."""
-    (batch, heads, queries, d), (*_, keys, _), (*_, dim) = (getattr(x, 'shape', x) for x in (q, k, v))
-    return 2 * batch * heads * queries * keys * (d + dim)
 
 
 def matmul(device: str, dtype: torch.dtype, size: int | None = None) -> tuple[Step, int]:
@@ -53,4 +38,4 @@ def matmul(device: str, dtype: torch.dtype, size: int | None = None) -> tuple[St
     """
     size = size or (8192 if torch.device(device).type == 'cuda' else 1024)
     a, b = torch.rand(2, size, size, device=device).to(dtype)
-    return lambda _: a @ b, 2 * size**3
+    return lambda _: linear(a, b), 2 * size**3

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_is_compiling = getattr(getattr(torch, 'compiler', None), 'is_compiling', lambda: False)    # PyTorch 2.1 has none
+is_compiling = getattr(getattr(torch, 'compiler', None), 'is_compiling', lambda: False)    # PyTorch 2.1 has none
 
 
 class DerivedTensors:
@@ -28,7 +28,7 @@ class DerivedTensors:
     def get(self, key: Hashable, parameters: Sequence[Tensor], compute: Callable[[], Any]) -> Any:
         """``compute()``, or what it returned for the same key and the same values of ``parameters``."""
         differentiable = torch.is_grad_enabled() and any(p.requires_grad for p in parameters)
-        if differentiable or _is_compiling():
+        if differentiable or is_compiling():
             return compute()
         if not _unchanged(self._computed_from, parameters) or (key not in self._kept and len(self._kept) >= self.limit):
             self.clear()

@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from ..core import MultiScalePatchEmbed
 from ..core.attention import attend, check_attention
 from ..core.cache import DerivedTensors
+from ..core.linear import Linear
 from ..core.position import relative_positions, resample_positions
 from ..core.windows import from_windows, to_windows
 from .pretrained import load_pretrained
@@ -36,8 +37,8 @@ class Attention(nn.Module):
         super().__init__()
         check_attention(attention)
         self.num_heads, self.attention = num_heads, attention
-        self.qkv = nn.Linear(dim, dim * 3, bias=qkv_bias)
-        self.proj = nn.Linear(dim, dim)
+        self.qkv = Linear(dim, dim * 3, bias=qkv_bias)
+        self.proj = Linear(dim, dim)
         self.use_rel_pos = table_grid is not None
         if self.use_rel_pos:
             head_dim = dim // num_heads
@@ -71,9 +72,9 @@ class Mlp(nn.Module):
 
     def __init__(self, dim: int, hidden_dim: int, act_cfg: dict) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(dim, hidden_dim)
+        self.fc1 = Linear(dim, hidden_dim)
         self.act = build_activation_layer(act_cfg)
-        self.fc2 = nn.Linear(hidden_dim, dim)
+        self.fc2 = Linear(hidden_dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc2(self.act(self.fc1(x)))

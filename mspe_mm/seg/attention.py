@@ -5,6 +5,7 @@ from mmcv.cnn.bricks.transformer import MultiheadAttention
 from torch import Tensor, nn
 
 from ..core.attention import attend
+from ..core.linear import linear
 
 
 class FusedSelfAttention(nn.Module):
@@ -31,9 +32,9 @@ class FusedSelfAttention(nn.Module):
         """
         mha = self.attn
         tokens = query if self.batch_first else query.transpose(0, 1)
-        qkv = nn.functional.linear(tokens, mha.in_proj_weight, mha.in_proj_bias)
+        qkv = linear(tokens, mha.in_proj_weight, mha.in_proj_bias)
         q, k, v = qkv.unflatten(-1, (3, mha.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
         out = attend(q, k, v, dropout=mha.dropout if mha.training else 0.)
-        out = mha.out_proj(out.transpose(1, 2).flatten(2))
+        out = linear(out.transpose(1, 2).flatten(2), mha.out_proj.weight, mha.out_proj.bias)
         out = self.dropout_layer(self.proj_drop(out if self.batch_first else out.transpose(0, 1)))
         return (query if identity is None else identity) + out

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..core import MultiScalePatchEmbed
 from ..core.attention import check_attention
+from ..core.linear import adopt_linears
 from .attention import FusedSelfAttention
 
 
@@ -28,7 +29,7 @@ class MSPEViT(VisionTransformer):
         downsampling: ``dict(interpolation=..., antialias=..., correlation=...)``, how the images lose their resolution, and
             how alike their neighbouring pixels are.
         attention: ``'naive'`` is the host's; ``'fused'`` computes the same numbers up to rounding, faster and without
-            holding the attention weights.
+            holding the attention weights; linear layers as well, see :mod:`mspe_mm.core.linear`.
         **kwargs: Everything else is the host's (``img_size``, ``patch_size``, ``embed_dims``, ``out_indices``, ...).
 
     See :class:`~mspe_mm.core.MultiScalePatchEmbed` for what the added keys mean.
@@ -49,6 +50,7 @@ class MSPEViT(VisionTransformer):
         if attention == 'fused':
             for layer in self.layers:
                 layer.attn = FusedSelfAttention(layer.attn)
+            adopt_linears(self.layers)
         if patch_pad not in ('corner', 'same', 0, None):
             raise ValueError(f"patch_pad must be 'corner', 'same' or 0 for patches that do not overlap, got {patch_pad!r}")
         stock = self.patch_embed

@@ -4,6 +4,7 @@ import timm
 import torch
 import torch.nn.functional as F
 
+from mspe_mm.core.linear import linear
 from mspe_mm.evaluation.flops import count_flops
 
 
@@ -27,3 +28,16 @@ def test_a_vit_by_the_sum_of_its_parts():
     expected = 2 * ((tokens - 1) * 3 * 16**2 * dim + depth * block + 5 * dim)
     with torch.no_grad():
         assert count_flops(lambda: model.eval()(torch.zeros(1, 3, 64, 64))) == expected
+
+
+@pytest.mark.parametrize('trained', [False, True])
+def test_a_linear_layer_counts_whoever_computes_it(trained):
+    x, weight = torch.ones(2, 3, 5, requires_grad=trained), torch.ones(7, 5, requires_grad=trained)
+
+    def step(function):
+        out = function(x, weight)
+        if trained:
+            out.sum().backward()
+
+    product = 2 * 6 * 5 * 7
+    assert count_flops(lambda: step(linear)) == count_flops(lambda: step(F.linear)) == product * (3 if trained else 1)

@@ -130,7 +130,7 @@ def pi_resize(weight: Tensor, size: tuple[int, int], interpolation: str = 'bilin
     rows = _pi_factor(height, h, interpolation, antialias, correlation, weight.device, dtype)
     columns = _pi_factor(width, w, interpolation, antialias, correlation, weight.device, dtype)
     with _full_precision(weight.device):
-        return (rows @ weight.to(dtype) @ columns.T).to(weight.dtype)
+        return (rows @ (weight.to(dtype) @ columns.T)).to(weight.dtype)
 
 
 @lru_cache(maxsize=1024)

@@ -67,4 +67,4 @@ class _OneDNNLinear(torch.autograd.Function):
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    return torch.ops.mkldnn._linear_pointwise(x.contiguous(), weight.contiguous(), bias, 'none', [], '')
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, 'none', [], '')

@@ -17,17 +17,18 @@ single = partial(noise, dtype=torch.float32)
 
 
 @given(batch=st.lists(st.integers(0, 5), max_size=3), inputs=SIZES, outputs=SIZES, bias=st.booleans(),
-       transposed=st.booleans())
-@settings(max_examples=50, deadline=None)
-def test_equals_pytorchs_with_its_gradient(batch, inputs, outputs, bias, transposed):
-    x = single(inputs, *batch).movedim(0, -1) if transposed else single(*batch, inputs)
+       layout=st.sampled_from(['contiguous', 'transposed', 'expanded', 'strided']))
+@settings(max_examples=100, deadline=None)
+def test_equals_pytorchs_with_its_gradient(batch, inputs, outputs, bias, layout):
+    x = dict(contiguous=single(*batch, inputs), transposed=single(inputs, *batch).movedim(0, -1),
+             expanded=single(inputs).expand(*batch, inputs), strided=single(*batch, 2 * inputs)[..., ::2])[layout]
     weight, bias = single(outputs, inputs, seed=1), single(outputs, seed=2) if bias else None
-    grad = noise(*batch, outputs, seed=3)
+    grad = single(outputs, seed=3).expand(*batch, outputs) if layout == 'expanded' else single(*batch, outputs, seed=3)
 
     def with_gradient(function, *tensors):
-        leaves = [None if t is None else t.detach().clone().requires_grad_() for t in tensors]
+        leaves = [None if t is None else t.detach().requires_grad_() for t in tensors]
         out = function(*leaves)
-        out.backward(grad.to(out))
+        out.backward(grad.to(out.dtype))
         return [out.detach(), *(leaf.grad for leaf in leaves if leaf is not None)]
 
     exact = with_gradient(F.linear, *(None if t is None else t.double() for t in (x, weight, bias)))

@@ -14,12 +14,12 @@ TUNING = dict(base_weight=0.)
 """With a kernel at the base size too (``tune_base``), a step is exactly one pass for each kernel."""
 
 
-def setr_trainee(size: str, base: int, tuned: bool, settings: Settings) -> Trainee:
+def setr_trainee(size: str, base: int, tuned: bool, settings: Settings, attention: str = 'fused') -> Trainee:
     """SETR-Naive with random labels."""
     from mmengine.structures import PixelData
     from mmseg.models.segmentors import EncoderDecoder
     from mmseg.structures import SegDataSample
-    model = setr(size, base, tuning=TUNING if tuned else None, tune_base=True)
+    model = setr(size, base, tuning=TUNING if tuned else None, tune_base=True, attention=attention)
     generator, samples = torch.Generator().manual_seed(0), []
     for _ in range(settings.batch_size):
         labels = torch.randint(model.decode_head.num_classes, (1, base, base), generator=generator)

@@ -77,7 +77,7 @@ def test_train_step(tool, small):
     results = tool('train-step', '--models', 'tiny', '--networks', 'setr', 'vitdet', '--resolutions', 32, '--repeats', 1,
                    '--no-memory')
     rows = by_candidate(results)
-    assert len(rows) == 4 + 5
+    assert len(rows) == 5 + 5
     for network, count in (('SETR', 1), ('ViTDet', 2)):
         sums = [row for key, row in rows.items() if key[0].startswith(network) and key[2].startswith('sum of')]
         assert len(sums) == count

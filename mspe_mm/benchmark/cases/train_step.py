@@ -4,7 +4,8 @@
 its features for a loss. All four kernels are tuned, the pretrained one too, and lambda is 0: a step is exactly four passes.
 In a round all candidates draw the same four resolutions. The peers:
 
-* full fine-tuning by the same four passes, one after the other: everything is trainable;
+* full fine-tuning by the same four passes, one after the other: everything is trainable; for ``setr`` also with attention
+  and linear layers as mmseg computes them;
 * the sum of the four losses in one graph, Eq. 7 as it is written: the kernels alone are trainable;
 * for ``vitdet`` that again, with the backbone of mmdetection's project;
 * one pass, at the largest of the four resolutions.
@@ -67,6 +68,9 @@ def _comparison(network: str, model: str, base: int, settings: Settings, peer_pa
 
     peers = [candidate('full fine-tuning, the same 4 passes', one_after_the_other, tuned=False),
              candidate('sum of the 4 losses in one graph', in_one_graph, same=True)]
+    if network == 'setr':
+        peers.append(candidate("full fine-tuning, mmseg VisionTransformer's layers", one_after_the_other, tuned=False,
+                               attention='naive'))
     if network == 'vitdet':
         peers.append(candidate(f'sum of the 4 losses, {vitdet_name(peer_path)}', in_one_graph, same=True, peer=True,
                                peer_path=peer_path))

@@ -72,7 +72,8 @@ def match_transforms(cfg: dict, model: dict) -> None:
     if isinstance(cfg, dict):
         if cfg.get('type') == 'TimmTransform':
             cfg.setdefault('timm_name', model['timm_name'])
-            cfg.setdefault('img_size', (model.get('model_kwargs') or {}).get('img_size'))
+            base = (model.get('patch_embed') or {}).get('base_resolution')
+            cfg.setdefault('img_size', base or (model.get('model_kwargs') or {}).get('img_size'))
         cfg = list(cfg.values())
     if isinstance(cfg, (list, tuple)):
         for item in cfg:
@@ -92,9 +93,7 @@ def require_weights(cfg: Config, args: argparse.Namespace) -> None:
 
 def layer_key(cfg: Config) -> str:
     """The key of a config that has the settings of its MSPE layer."""
-    if 'timm_name' in cfg.model:
-        return 'model'
-    return 'model.patch_embed' if cfg.model.get('patch_embed') else 'model.backbone'
+    return 'model.patch_embed' if cfg.model.get('patch_embed') or 'timm_name' in cfg.model else 'model.backbone'
 
 
 def resolution(text: str) -> list[int]:

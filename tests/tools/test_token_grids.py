@@ -38,7 +38,7 @@ def test_a_segmentor_is_tuned_for_token_grids_and_swept_over_them(world):
     ('vit-b_grids_imagenet', (224, 224)), ('flexivit-b_imagenet', (240, 240)), ('setr_grids_camvid', (240, 320))])
 def test_configs_of_token_grids_are_complete(name, base):
     cfg = Config.fromfile(ROOT / f'configs/{name}.py')
-    kernel_sizes = cfg.model.get('backbone', cfg.model).kernel_sizes
+    kernel_sizes = (cfg.model.get('backbone') or cfg.model.patch_embed).kernel_sizes
     layer = MultiScalePatchEmbed(embed_dims=1, grid_size=(base[0] // 16, base[1] // 16), kernel_sizes=kernel_sizes)
     objective = TokenGridObjective(**cfg.model.tuning)
     assert objective.trainable_grids(layer, base) == objective.token_grids    # none is drawn in vain

@@ -19,6 +19,7 @@ from ..core import MultiScalePatchEmbed
 from ..errors import InputError
 from . import fileio, runner  # noqa: F401  registers the backend and the runner
 from .checks import check_loading
+from .runner import layer_key  # noqa: F401  for the tools
 
 
 def parser(description: str, checkpoint: bool = False) -> argparse.ArgumentParser:
@@ -89,11 +90,6 @@ def require_weights(cfg: Config, args: argparse.Namespace) -> None:
     """Raise an InputError if neither the arguments nor the config name trained weights."""
     if not (args.checkpoint or loads_own_weights(cfg)):
         raise InputError(f'the model of {args.config} has no trained weights of its own: give a CHECKPOINT after it')
-
-
-def layer_key(cfg: Config) -> str:
-    """The key of a config that has the settings of its MSPE layer."""
-    return 'model.patch_embed' if cfg.model.get('patch_embed') or 'timm_name' in cfg.model else 'model.backbone'
 
 
 def resolution(text: str) -> list[int]:

@@ -127,6 +127,8 @@ class MSPEClassifier(TimmClassifier):
         super().__init__(timm_name, model_kwargs=model_kwargs, **kwargs)
         base = (model_kwargs or {}).get('img_size') or resolve_model_data_config(self.backbone)['input_size'][1:]
         convert_patch_embed(self.backbone, **{'base_resolution': base, **(patch_embed or {})})
+        if tuning is not None and self.multi_resolution:
+            raise InputError('model.tuning trains the patch kernels and model.resolutions everything: give one of them')
         self.tuning = None if tuning is None else build_objective(tuning)
         self.freezes = tuning is not None and trains_kernels_alone(self.tuning)
         if self.freezes:

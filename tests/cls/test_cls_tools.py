@@ -15,9 +15,9 @@ from PIL import Image
 from tools_helpers import ROOT
 
 import mspe_mm.cls  # noqa: F401
-from mspe_mm.evaluation.methods import METHODS
+from mspe_mm.evaluation.methods import FROM_FILES, METHODS
 
-SWEPT = [method for method in METHODS if method != 'calibrated']    # that takes a file of its own
+SWEPT = [method for method in METHODS if method not in FROM_FILES]
 TUNED = ('base.pth', '--adapter', 'adapter.safetensors')
 
 
@@ -113,7 +113,8 @@ def test_a_checkpoint_of_timm_is_taken_as_it_is(world):
 def test_everything_runs_without_openmmlabs_libraries(world):
     """In a process where mmcv, mmseg and mmdet cannot be imported."""
     world.write_config('vit_mspe_synthetic_cls', 'degraded.py',
-                       "model['patch_embed'] = dict(kernel_sizes=(2, 4, 8))\nby_jpeg = [dict(type='CompressJPEG', quality=50)]")
+                       "model['patch_embed'] = dict(kernel_sizes=(2, 4, 8))\n"
+                       "by_jpeg = [dict(type='CompressJPEG', quality=50)]")
     program = ("import sys, runpy; sys.modules.update(mmcv=None, mmseg=None, mmdet=None); sys.argv[0:1] = []; "
                "runpy.run_path(sys.argv[0], run_name='__main__')")
     for tool, args in (('train.py', ['mspe.py', '--work-dir', 'alone', '--cfg-options', 'train_cfg.max_epochs=1']),
@@ -214,7 +215,8 @@ def test_imagenet_configs_have_the_papers_recipe(name):
 
 def test_token_grids_are_tuned_and_their_trade_off_drawn(world):
     world.write_config('vit_mspe_synthetic_cls', 'grids.py',
-                       "model.update(patch_embed=dict(kernel_sizes=(2, 4, 8)), tuning=dict(_delete_=True, token_grids=[8, 16]))\n"
+                       "model.update(patch_embed=dict(kernel_sizes=(2, 4, 8)), "
+                       "tuning=dict(_delete_=True, token_grids=[8, 16]))\n"
                        "load_from = 'base.pth'\ntrain_cfg = dict(max_epochs=1, val_interval=1)\nparam_scheduler = []")
     world.call('train.py', 'grids.py')
     base, tuned = weights(world.folder / 'base.pth'), weights(world.folder / 'work_dirs/grids/epoch_1.pth')

@@ -3,7 +3,6 @@
 _base_ = './vit-b_mspe_imagenet.py'
 model = dict(
     timm_name='flexivit_base.1200ep_in1k',
-    kernel_sizes=(16, ),
-    downsampling=dict(interpolation='bicubic'),    # timm's resampling of the published weights
+    patch_embed=dict(kernel_sizes=(16, ), interpolation='bicubic'),    # timm's resampling of the published weights
     tuning=dict(_delete_=True, token_grids=[5, 6, 8, 10, 12, 15, 16, 20, 24, 30], freeze=False))
 custom_hooks = [dict(type='ClassCheckHook')]    # no adapter: everything trains

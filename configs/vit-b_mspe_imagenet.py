@@ -4,5 +4,5 @@ model = dict(
     type='MSPEClassifier',
     timm_name='vit_base_patch16_224.augreg_in21k_ft_in1k',
     pretrained=True,
-    kernel_sizes=(4, 8, 12, 16),
+    patch_embed=dict(kernel_sizes=(4, 8, 12, 16)),
     tuning=dict(base_weight=1.0, sampling='double'))

@@ -95,7 +95,7 @@ def main():
         load_weights(model, args.checkpoint)
     preprocessor = model.data_preprocessor
     if args.adapter:
-        load_adapter(layer, args.adapter)
+        load_adapter(layer, args.adapter, cli.layer_key(cfg))
     sizes = kernels_of(layer, args.resolutions, cli.layer_key(cfg))
     rebuilt = not args.adapter and not {*sizes.values()} <= {*layer.kernel_sizes}
     if rebuilt:

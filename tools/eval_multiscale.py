@@ -7,19 +7,22 @@ Or over token grids at one resolution, the base by default, and what each costs:
 
     python tools/eval_multiscale.py configs/vit-b_mspe_imagenet.py --token-grid 7 14 28 --out-dir results/budgets
 """
+import json
 import sys
 from pathlib import Path
 
 from mmengine.dist import is_main_process
+from mmengine.model import is_model_wrapper
 
-from mspe_mm.core.adapter import adapter_layer
+from mspe_mm.core.adapter import adapter_layer, read_adapter
 from mspe_mm.errors import InputError
 from mspe_mm.evaluation.budget import budget_sweep, write_budget_report
-from mspe_mm.evaluation.methods import METHODS
+from mspe_mm.evaluation.methods import FROM_FILES, METHODS
 from mspe_mm.evaluation.report import write_report
 from mspe_mm.evaluation.sweep import sweep
 from mspe_mm.evaluation.tasks import task_of
 from mspe_mm.runtime import cli
+from mspe_mm.runtime.checkpoint import read_weights, training_seconds
 
 
 def parse_args():
@@ -30,9 +33,11 @@ def parse_args():
     parser.add_argument('--token-grid', nargs='+', type=cli.token_grid, metavar='N',
                         help='token grids to put on the images of one resolution: ROWSxCOLUMNS, or a number of rows')
     parser.add_argument('--methods', nargs='+', choices=METHODS, metavar='METHOD',
-                        help=f'any of {", ".join(METHODS)}; default all but calibrated without --calibrated '
-                        'and img_resize with --token-grid')
+                        help=f'any of {", ".join(METHODS)}; default all but {" and ".join(FROM_FILES)} '
+                        'without their options, and img_resize with --token-grid')
     parser.add_argument('--calibrated', metavar='FILE', help='adapter of tools/calibrate.py for the method calibrated')
+    parser.add_argument('--finetuned', metavar='CHECKPOINT', help='checkpoint in which all weights were trained, of '
+                        'the stock architecture or of this one, for the method finetuned')
     parser.add_argument('--degrade', metavar='KEY', help='pipeline of the config by which the images lose their '
                         "resolution; by default they are resized by the layer's downsampling model")
     parser.add_argument('--out-dir', required=True, help='folder for results.json, table.md and the figure')
@@ -44,10 +49,10 @@ def parse_args():
         parser.error('--resolutions or --token-grid must be given')
     if args.token_grid and len(args.resolutions or [0]) > 1:
         parser.error('--token-grid takes one resolution: give one value to --resolutions, or leave it out for the base')
-    if args.token_grid and 'img_resize' in (args.methods or []):
-        parser.error('--token-grid has no img_resize: it has the base grid at any resolution')
-    left_out = {'img_resize'} if args.token_grid else set()
-    left_out |= set() if args.calibrated else {'calibrated'}
+    if args.token_grid and {'img_resize', 'finetuned'} & {*(args.methods or [])}:
+        parser.error('--token-grid has no img_resize and no finetuned: the grids of their images are not chosen')
+    left_out = {'img_resize', 'finetuned'} if args.token_grid else set()
+    left_out |= {method for method in FROM_FILES if not getattr(args, method)}
     args.methods = args.methods or [method for method in METHODS if method not in left_out]
     return args
 
@@ -56,6 +61,8 @@ def main():
     args = parse_args()
     if 'calibrated' in args.methods and not args.calibrated:
         raise InputError('the method calibrated needs --calibrated FILE, an adapter of tools/calibrate.py')
+    if 'finetuned' in args.methods and not args.finetuned:
+        raise InputError('the method finetuned needs --finetuned CHECKPOINT, in which all weights were trained')
     args.work_dir = args.work_dir or str(Path(args.out_dir) / 'log')
     cfg = cli.load_config(args)
     cli.require_weights(cfg, args)
@@ -76,14 +83,22 @@ def main():
     height, width = layer.base_resolution
     resolutions = cli.full_sizes(args.resolutions or [[height, width]], (height, width))
     calibrated = adapter_layer(layer, args.calibrated) if args.calibrated else None
+    finetuned, seconds = None, {}
+    if args.finetuned:
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        finetuned, checkpoint = read_weights(model, args.finetuned)
+        seconds['finetuned'] = training_seconds(checkpoint.get('message_hub', {}).get('log_scalars', {}))
+    if args.adapter:
+        seconds['mspe'] = json.loads(read_adapter(args.adapter)[1].get('training_seconds', 'null'))
     dataset = runner.build_dataloader(cfg.test_dataloader).dataset
     header = dict(dataset=cfg.get('dataset_name', type(dataset).__name__), images=len(dataset), config=args.config,
-                  checkpoint=args.checkpoint, adapter=args.adapter, calibrated=args.calibrated, degrade=degrade,
+                  checkpoint=args.checkpoint, adapter=args.adapter, calibrated=args.calibrated,
+                  finetuned=args.finetuned, training_seconds=seconds or None, degrade=degrade,
                   reference_resolution=[height, width],
                   downsampling=dict(interpolation=layer.interpolation, antialias=layer.antialias),
                   bootstrap=args.bootstrap)
     metrics = task.HEADLINE_METRICS, task.TABLE_METRICS
-    settings = dict(calibrated=calibrated, degrade=degrade)
+    settings = dict(calibrated=calibrated, degrade=degrade, finetuned=finetuned)
     if args.token_grid:
         results = budget_sweep(runner, args.methods, cli.full_sizes(args.token_grid, layer.grid_size), resolutions[0],
                                args.out_dir, header, args.bootstrap, args.resume, **settings)

@@ -28,7 +28,7 @@ def main():
     if args.checkpoint:
         checkpoint = load_weights(model, args.checkpoint)
         meta = checkpoint.get('meta', {}) if 'state_dict' in checkpoint else {}
-    load_adapter(layer, args.adapter)
+    load_adapter(layer, args.adapter, cli.layer_key(cfg))
     with replacing(args.out) as temporary:
         torch.save(dict(meta=meta, state_dict=model.state_dict()), temporary)
     print(f'written to {args.out}')

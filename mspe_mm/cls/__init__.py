@@ -10,7 +10,6 @@ except ModuleNotFoundError as error:
 from ..runtime import hooks  # noqa: F401
 from .checks import ClassCheckHook
 from .classifier import MSPEClassifier, TimmClassifier
-from .convert import convert_patch_embed
 from .dataset import TimmImageFolder
 from .metric import TopKAccuracy
 from .rivit import RIViT
@@ -18,5 +17,5 @@ from .transforms import LoadRGBImage, PackImage, TimmTransform, TorchvisionTrans
 
 __all__ = [
     'ClassCheckHook', 'LoadRGBImage', 'MSPEClassifier', 'PackImage', 'RIViT', 'TimmClassifier', 'TimmImageFolder',
-    'TimmTransform', 'TopKAccuracy', 'TorchvisionTransform', 'convert_patch_embed'
+    'TimmTransform', 'TopKAccuracy', 'TorchvisionTransform'
 ]

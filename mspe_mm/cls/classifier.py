@@ -13,11 +13,11 @@ from mmengine.structures import BaseDataElement
 from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 
-from ..core import freeze_all_but_kernels, tuning_mode
+from ..core import MultiScalePatchEmbed, convert_patch_embed, freeze_all_but_kernels, tuning_mode
+from ..core.adapter import find_patch_embed
 from ..core.budget import build_objective, trains_kernels_alone
 from ..core.multi_resolution import MultiResolutionTraining
 from ..errors import InputError
-from .convert import convert_patch_embed
 
 
 @MODELS.register_module()
@@ -100,48 +100,49 @@ class TimmClassifier(BaseModel):
 
 @MODELS.register_module()
 class MSPEClassifier(TimmClassifier):
-    """A timm Vision Transformer with the MSPE layer, its freezing and its multi-resolution objective.
+    """A timm transformer with the MSPE layer, its freezing and its multi-resolution objective.
 
     Args:
-        timm_name, pretrained, checkpoint, model_kwargs: See :class:`TimmClassifier`; ``model_kwargs.img_size`` is the base
-            resolution.
-        kernel_sizes: Native patch sizes of the kernels in pixels; one is the model's.
-        kernel_policy: ``'fixed'`` or ``'isotropic'``.
-        parameterization: ``'native'`` or ``'residual'``.
-        tune_base: Whether the base size has a tunable kernel too.
-        downsampling: ``dict(interpolation=..., antialias=...)``, how the images lose their resolution.
+        timm_name, pretrained, checkpoint: See :class:`TimmClassifier`.
+        model_kwargs: Likewise; where the model takes ``img_size``, that is the base resolution.
+        patch_embed: ``dict(base_resolution=..., kernel_sizes=..., ...)`` of :func:`~mspe_mm.core.convert_patch_embed`. The
+            base resolution is by default the model's image size, or where it has none that of the weights of its name.
         tuning: ``dict(base_weight=..., sampling=..., aspect_jitter=...)`` of
             :class:`~mspe_mm.core.MultiResolutionObjective`; ``dict()`` takes the defaults. Or ``dict(token_grids=...,
             freeze=...)`` of :class:`~mspe_mm.core.budget.TokenGridObjective`. With None all weights train, as those of a
             :class:`TimmClassifier` do.
         **kwargs: Of :class:`TimmClassifier`.
 
-    See :class:`~mspe_mm.core.MultiScalePatchEmbed` for what the keys of the layer mean.
+    Raises:
+        InputError: If the model cannot be given the layer, saying why.
     """
 
     def __init__(self,
                  timm_name: str,
                  *,
-                 kernel_sizes: Sequence[int] = (4, 8, 12, 16),
-                 kernel_policy: str = 'fixed',
-                 parameterization: str = 'residual',
-                 tune_base: bool = False,
-                 downsampling: dict | None = None,
+                 model_kwargs: dict | None = None,
+                 patch_embed: dict | None = None,
                  tuning: dict | None = None,
                  **kwargs) -> None:
-        super().__init__(timm_name, **kwargs)
-        convert_patch_embed(
-            self.backbone, kernel_sizes=kernel_sizes, kernel_policy=kernel_policy, parameterization=parameterization,
-            tune_base=tune_base, **(downsampling or {}))
+        super().__init__(timm_name, model_kwargs=model_kwargs, **kwargs)
+        base = (model_kwargs or {}).get('img_size') or resolve_model_data_config(self.backbone)['input_size'][1:]
+        convert_patch_embed(self.backbone, **{'base_resolution': base, **(patch_embed or {})})
+        if tuning is not None and self.multi_resolution:
+            raise InputError('model.tuning trains the patch kernels and model.resolutions everything: give one of them')
         self.tuning = None if tuning is None else build_objective(tuning)
         self.freezes = tuning is not None and trains_kernels_alone(self.tuning)
         if self.freezes:
-            freeze_all_but_kernels(self, self.backbone.patch_embed)
+            freeze_all_but_kernels(self, self.mspe_layer)
+
+    @property
+    def mspe_layer(self) -> MultiScalePatchEmbed:
+        """The patch embedding, wherever the model keeps it."""
+        return find_patch_embed(self.backbone)
 
     def train(self, mode: bool = True) -> MSPEClassifier:
         super().train(mode)
         if mode and self.freezes:
-            tuning_mode(self, self.backbone.patch_embed)
+            tuning_mode(self, self.mspe_layer)
         return self
 
     def loss(self, inputs: Tensor, data_samples: list[BaseDataElement]) -> dict[str, Tensor]:
@@ -154,11 +155,11 @@ class MSPEClassifier(TimmClassifier):
         if self.tuning is None:
             return super().loss(inputs, data_samples)
         plain_loss = super().loss
-        return self.tuning(self.backbone.patch_embed, inputs, lambda images: plain_loss(images, data_samples))
+        return self.tuning(self.mspe_layer, inputs, lambda images: plain_loss(images, data_samples))
 
 
 def create_timm_model(name: str, pretrained: bool = False, checkpoint: str | None = None, **kwargs) -> nn.Module:
-    """``timm.create_model``, whose errors become one sentence.
+    """``timm.create_model``, whose errors become one sentence; models that can take any token grid do.
 
     Raises:
         InputError: Naming what timm does not know or cannot load.
@@ -167,8 +168,12 @@ def create_timm_model(name: str, pretrained: bool = False, checkpoint: str | Non
         near = difflib.get_close_matches(name.partition('.')[0], timm.list_models(), n=1)
         raise InputError(f'timm {timm.__version__} has no model {name!r}: '
                          + (f'did you mean {near[0]!r}?' if near else 'timm.list_models() lists its names'))
+    kwargs.update(pretrained=pretrained and checkpoint is None, checkpoint_path=checkpoint)
     try:
-        return timm.create_model(name, pretrained=pretrained and checkpoint is None, checkpoint_path=checkpoint, **kwargs)
+        try:
+            return timm.create_model(name, **{'dynamic_img_size': True, **kwargs})
+        except TypeError:    # the model has no such choice
+            return timm.create_model(name, **kwargs)
     except Exception as error:    # timm and the hub raise all kinds
         what = f'{name} with the weights of {checkpoint}' if checkpoint else name
         reason = ' '.join(f'{type(error).__name__}: {error}'.split())

@@ -1,8 +1,6 @@
 """RIViT: a small ViT with a convolutional stem or plain patches, and learned, sinusoidal or relative positions."""
 from __future__ import annotations
 
-from functools import lru_cache
-
 import torch
 from timm.layers import LayerNorm, trunc_normal_
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
@@ -11,11 +9,10 @@ from torch import Tensor, nn
 
 from ..core import MultiScalePatchEmbed
 from ..core.attention import attend
-from ..core.position import clipped_relative_positions, resample_positions, sinusoidal_positions
+from ..core.position import POSITIONS, clipped_relative_positions, resample_positions, sinusoids
 from ..core.stem import ConvStemPatchEmbed
 
 EMBEDDINGS = ('patch', 'conv_stem')
-POSITIONS = ('learned', 'sinusoidal', 'relative')
 
 
 class RelativeAttention(nn.Module):
@@ -113,16 +110,10 @@ class RIViT(nn.Module):
         if self.position == 'learned':
             x = x + resample_positions(self.pos_embed, grid, self.patch_embed.grid_size).flatten(1, 2)
         elif self.position == 'sinusoidal':
-            x = x + _sinusoids(*x.shape[1:], x.device, x.dtype)
+            x = x + sinusoids(*x.shape[1:], x.device, x.dtype)
         for block in self.blocks:
             x = block(x, grid) if self.position == 'relative' else block(x)
         return self.head(self.norm(x).mean(dim=1))
-
-
-@lru_cache(maxsize=32)
-def _sinusoids(length: int, dim: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    with torch.inference_mode(False):
-        return sinusoidal_positions(length, dim).to(device, dtype)
 
 
 def _init_linear(module: nn.Module) -> None:

@@ -20,7 +20,7 @@ from ..errors import InputError
 
 @TRANSFORMS.register_module()
 class LoadRGBImage:
-    """Read ``img_path`` as an RGB image.
+    """Read ``img_path`` as an RGB image, and say so in ``channel_order``.
 
     Raises:
         InputError: Naming the file if it is missing or cannot be decoded.
@@ -33,6 +33,7 @@ class LoadRGBImage:
         try:
             with Image.open(path) as image:
                 results['img'] = image.convert('RGB')
+            results['channel_order'] = 'rgb'
         except Exception as error:    # PIL's decoders raise all kinds
             raise InputError(f'{path} cannot be decoded ({type(error).__name__}: {" ".join(str(error).split())})') from None
         return results

@@ -54,6 +54,7 @@ def describe(patch_embed: MultiScalePatchEmbed) -> dict[str, str]:
         embed_dims=patch_embed.embed_dims,
         in_channels=patch_embed.in_channels,
         patch_size=patch_embed.patch_size,
+        base_kernel=patch_embed.geometry.kernel_size,
         base_resolution=patch_embed.base_resolution,
         kernel_sizes=patch_embed.kernel_sizes,
         tuned_sizes=[int(k) for k in patch_embed.kernels],
@@ -64,15 +65,23 @@ def describe(patch_embed: MultiScalePatchEmbed) -> dict[str, str]:
     return {'format': FORMAT, 'version': __version__, **{key: json.dumps(value) for key, value in entries.items()}}
 
 
-def save_adapter(patch_embed: MultiScalePatchEmbed, path: str | Path) -> None:
-    """Write the layer's kernels to ``path``; an older file there survives if this one cannot be written."""
+def save_adapter(patch_embed: MultiScalePatchEmbed, path: str | Path, training_seconds: float | None = None) -> None:
+    """Write the layer's kernels, and how long they took to train, to ``path``.
+
+    An older file there survives if this one cannot be written.
+    """
     tensors = {name: value.detach().cpu().contiguous() for name, value in patch_embed.kernels.state_dict().items()}
     with replacing(path) as temporary:
-        Path(temporary).write_bytes(save(tensors, describe(patch_embed)))    # by Python: a full disk is an OSError
+        metadata = describe(patch_embed)
+        if training_seconds is not None:
+            metadata['training_seconds'] = json.dumps(training_seconds)
+        Path(temporary).write_bytes(save(tensors, metadata))    # by Python: a full disk is an OSError
 
 
-def load_adapter(patch_embed: MultiScalePatchEmbed, path: str | Path) -> None:
+def load_adapter(patch_embed: MultiScalePatchEmbed, path: str | Path, layer_key: str = 'model.backbone') -> None:
     """Set the layer's kernels from ``path``.
+
+    ``layer_key`` is the key of a config that has the layer's settings, for what the messages advise.
 
     Raises:
         InputError: If the file is missing, damaged or no adapter, or does not fit the layer; the message says in what.
@@ -80,10 +89,11 @@ def load_adapter(patch_embed: MultiScalePatchEmbed, path: str | Path) -> None:
     tensors, metadata = read_adapter(path)
     own = describe(patch_embed)
     metadata.setdefault('correlation', '0.0')    # what layers had before they had a choice
-    for key in ('embed_dims', 'in_channels', 'patch_size', 'base_resolution', 'kernel_sizes', 'tuned_sizes',
+    metadata.setdefault('base_kernel', own['base_kernel'])    # not said before; the kernels' shapes still have to fit
+    for key in ('embed_dims', 'in_channels', 'patch_size', 'base_kernel', 'base_resolution', 'kernel_sizes', 'tuned_sizes',
                 'parameterization', 'interpolation', 'antialias', 'correlation'):
         if metadata.get(key) != own[key]:
-            remedy = f'; add --cfg-options model.backbone.{key}="{metadata.get(key)}"' if key == 'kernel_sizes' else ''
+            remedy = f'; add --cfg-options {layer_key}.{key}="{metadata.get(key)}"' if key == 'kernel_sizes' else ''
             raise InputError(f'{path} does not fit this model: it was tuned for {key}={metadata.get(key)}, and the '
                              f'model has {key}={own[key]}{remedy}')
     if metadata.get('base_digest') != own['base_digest']:    # JSON: the digest in quotes

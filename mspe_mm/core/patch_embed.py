@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..errors import InputError
 from .cache import DerivedTensors
 from .geometry import PatchGeometry
 from .resize import ANTIALIASED, check_correlation, check_interpolation, pi_resize
@@ -299,7 +300,7 @@ class MultiScalePatchEmbed(nn.Module):
             (B, D, rows, columns). Without ``with_grid``: the tokens alone.
 
         Raises:
-            ValueError: If the tokens are not on the base grid and ``strict_grid`` asks for it.
+            InputError: If the tokens are not on the base grid and ``strict_grid`` asks for it.
         """
         image_size = tuple(x.shape[-2:])
         size = self.kernel_size(image_size)
@@ -311,7 +312,7 @@ class MultiScalePatchEmbed(nn.Module):
         grid = (x.shape[-2], x.shape[-1])
         if self.strict_grid and grid != self.grid_size:
             rows, columns = self.grid_size
-            raise ValueError(f'an image of {image_size[0]} x {image_size[1]} px has {grid[0]} x {grid[1]} tokens, and the '
+            raise InputError(f'an image of {image_size[0]} x {image_size[1]} px has {grid[0]} x {grid[1]} tokens, and the '
                              f'model takes {rows} x {columns} only: resize images to a multiple of {rows} x {columns} px')
         if self.layout != 'NCHW':
             x = x.flatten(2).transpose(1, 2) if self.layout == 'NLC' else x.permute(0, 2, 3, 1)

@@ -5,10 +5,13 @@ Grids are (rows, columns); tokens are in row-major order.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+POSITIONS = ('learned', 'sinusoidal', 'relative')
 
 
 def resample_positions(table: Tensor, grid: tuple[int, int], table_grid: tuple[int, int] | None = None, *,
@@ -58,6 +61,13 @@ def sinusoidal_positions(length: int, dim: int) -> Tensor:
     channel = torch.arange(dim, dtype=torch.float64)
     angles = position * 10000.**(-channel / dim)
     return torch.where(channel.long() % 2 == 0, angles.sin(), angles.cos())
+
+
+@lru_cache(maxsize=32)
+def sinusoids(length: int, dim: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """:func:`sinusoidal_positions`, kept where they are used."""
+    with torch.inference_mode(False):
+        return sinusoidal_positions(length, dim).to(device, dtype)
 
 
 def relative_positions(table: Tensor, length: int) -> Tensor:

@@ -77,7 +77,8 @@ class ImagePairs:
                 its patches ask for.
         """
         name, p = self.names[index], self.patch_size
-        image = self.to_base(self.load(dict(img_path=str(self.folder / name))))['img']
+        results = self.to_base(self.load(dict(img_path=str(self.folder / name))))
+        image = results['img']
         size = image.shape[:2]
         rows, columns = size[0] // p, size[1] // p
         if not rows or not columns:
@@ -85,7 +86,7 @@ class ImagePairs:
                              f'patch of {p} px')
         image = image[:rows * p, :columns * p]
         return image, {k: self._read(Path(change) / name, k, size) if isinstance(change, (str, Path)) else
-                       change(dict(img=image))['img'] for k, change in self.changes.items()}
+                       change(dict(results, img=image))['img'] for k, change in self.changes.items()}
 
     def _read(self, path: Path, k: int, base_size: tuple[int, int]) -> np.ndarray:
         if not path.is_file():

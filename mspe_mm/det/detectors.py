@@ -45,6 +45,9 @@ class MultiResolutionDetectorMixin(FullPrecisionHeadsMixin):
             raise InputError(f'{type(self).__name__} needs a backbone with an MSPE layer, and '
                              f"{type(self.backbone).__name__} has none: set model.backbone.type='MSPEViTDet', or "
                              'model.patch_embed=dict(base_resolution=...) to convert it')
+        if 'token_grids' in (tuning or {}):
+            raise InputError(f'tuning.token_grids is for classification and segmentation: {type(self).__name__} reads '
+                             'features on the base grid')
         layer = self.mspe_layer
         preprocessor = self.data_preprocessor
         if isinstance(preprocessor, MSPEDetDataPreprocessor) and (

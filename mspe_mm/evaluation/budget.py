@@ -54,7 +54,7 @@ def budget_table(rows: list[dict], metrics: Sequence[str]) -> PrettyTable:
     for row in rows:
         sizes = ('{} x {}'.format(*row[key]) for key in ('token_grid', 'kernel_size', 'resolution'))
         table.add_row([row['method'], *sizes, *(number(row['metrics'].get(metric)) for metric in metrics),
-                       f'{row["gflops"]:.3g}', f'{row["images_per_second"]:.1f}'])
+                       f'{row["gflops"]:.3g}' if 'gflops' in row else '-', number(row['images_per_second'], 1)])
     return table
 
 
@@ -83,12 +83,12 @@ def write_budget_report(results: dict, out_dir: str | Path, headline: Sequence[s
 def plot_trade_off(results: dict, path: str | Path, metric: str) -> None:
     """Metric against arithmetic and against speed: one line a method, one point a token grid, named at the last method."""
     rows = results['rows']
-    methods = list(dict.fromkeys(row['method'] for row in rows))
+    methods = list(dict.fromkeys(row['method'] for row in rows if 'failure' not in row))
     with figure_of(path, len(COSTS)) as panels:
         for axes, (cost, label) in zip(panels, COSTS.items()):
             for method in methods:
                 points = sorted((row[cost], row['metrics'].get(metric) or 0., '{}×{}'.format(*row['token_grid']))
-                                for row in rows if row['method'] == method)
+                                for row in rows if row['method'] == method and 'failure' not in row)
                 axes.plot(*list(zip(*points))[:2], marker=MARKERS.get(method, 'o'), color=COLORS.get(method),
                           label=LABELS.get(method, method))
                 for x, y, grid in points if method == methods[-1] else ():

@@ -11,7 +11,8 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 from prettytable import PrettyTable
 
-from ..cls.rivit import EMBEDDINGS, POSITIONS
+from ..cls.rivit import EMBEDDINGS
+from ..core.position import POSITIONS
 from .report import number
 
 LABELS = {'patch': 'ViT', 'conv_stem': 'RIViT'}

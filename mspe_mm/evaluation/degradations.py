@@ -10,6 +10,8 @@ from mmengine.registry import TRANSFORMS
 class CompressJPEG:
     """Encode an 8-bit image as JPEG and decode it again.
 
+    The order of its channels is ``results['channel_order']``, ``'bgr'`` where nothing is said, as in mm's pipelines.
+
     Args:
         quality: From 1 to 100.
     """
@@ -18,8 +20,10 @@ class CompressJPEG:
         self.quality = quality
 
     def __call__(self, results: dict) -> dict:
-        _, encoded = cv2.imencode('.jpg', results['img'], [cv2.IMWRITE_JPEG_QUALITY, self.quality])
-        results['img'] = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+        order = slice(None, None, -1 if results.get('channel_order') == 'rgb' else 1)    # OpenCV's is BGR
+        image = np.ascontiguousarray(results['img'][..., order])
+        _, encoded = cv2.imencode('.jpg', image, [cv2.IMWRITE_JPEG_QUALITY, self.quality])
+        results['img'] = np.ascontiguousarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR)[..., order])
         return results
 
 

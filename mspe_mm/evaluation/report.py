@@ -15,10 +15,11 @@ from prettytable import MARKDOWN, PrettyTable
 from ..core.adapter import replacing
 
 LABELS = {'vanilla': 'Vanilla', 'img_resize': 'Image resize', 'flexivit': 'FlexiViT', 'prior': 'Prior',
-          'calibrated': 'Calibrated', 'mspe': 'MSPE (tuned)'}
+          'calibrated': 'Calibrated', 'mspe': 'MSPE (tuned)', 'finetuned': 'All weights trained'}
 COLORS = {'vanilla': '#7f7f7f', 'img_resize': '#1f77b4', 'flexivit': '#ff7f0e', 'prior': '#9467bd',
-          'calibrated': '#2ca02c', 'mspe': '#d62728'}
-MARKERS = {'vanilla': 's', 'img_resize': '^', 'flexivit': 'D', 'prior': 'v', 'calibrated': 'P', 'mspe': 'o'}
+          'calibrated': '#2ca02c', 'mspe': '#d62728', 'finetuned': '#8c564b'}
+MARKERS = {'vanilla': 's', 'img_resize': '^', 'flexivit': 'D', 'prior': 'v', 'calibrated': 'P', 'mspe': 'o',
+           'finetuned': 'X'}
 
 
 def save_json(results: dict, path: str | Path) -> None:
@@ -54,7 +55,17 @@ def full_table(rows: list[dict], metrics: Sequence[str]) -> PrettyTable:
     table.align['method'] = 'l'
     for row in rows:
         table.add_row([row['method'], *('{} x {}'.format(*row[key]) for key in ('resolution', 'kernel_size', 'token_grid')),
-                       *(number(row['metrics'].get(metric)) for metric in metrics), f'{row["images_per_second"]:.1f}'])
+                       *(number(row['metrics'].get(metric)) for metric in metrics), number(row['images_per_second'], 1)])
+    return table
+
+
+def cost_table(rows: list[dict], seconds: dict[str, float | None]) -> PrettyTable:
+    """What each method has cost: its own parameters, and where it is known how long it took to train them."""
+    table = PrettyTable(['method', 'trained parameters', 'training time (s)'])
+    table.align = 'r'
+    table.align['method'] = 'l'
+    for method, parameters in {row['method']: row['trained_parameters'] for row in rows}.items():
+        table.add_row([method, f'{parameters:,}', '-' if seconds.get(method) is None else f'{seconds[method]:.0f}'])
     return table
 
 
@@ -64,9 +75,9 @@ def _cell(row: dict, metric: str) -> str:
     return f'{cell} [{interval[0]:.1f}, {interval[1]:.1f}]' if interval else cell
 
 
-def number(value: float | None) -> str:
+def number(value: float | None, digits: int = 2) -> str:
     """A figure for a table; a dash where there is none."""
-    return '-' if value is None or not math.isfinite(value) else f'{value:.2f}'
+    return '-' if value is None or not math.isfinite(value) else f'{value:.{digits}f}'
 
 
 def write_report(results: dict, out_dir: str | Path, headline: Sequence[str], metrics: Sequence[str]) -> str:
@@ -84,14 +95,18 @@ def write_report(results: dict, out_dir: str | Path, headline: Sequence[str], me
     measured = {name for row in rows for name in row['metrics']}
     headline, metrics = ([name for name in names if name in measured] for names in (headline, metrics))
     tables = [*(metric_table(rows, metric) for metric in headline), full_table(rows, metrics)]
-    text = '\n'.join(table.get_string() for table in tables)
+    if all('trained_parameters' in row for row in rows):    # files of older versions have none
+        tables.append(cost_table(rows, results.get('training_seconds') or {}))
+    failures = [f'{row["method"]} at {"{} x {}".format(*row["resolution"])}: the model cannot run ({row["failure"]})'
+                for row in rows if 'failure' in row]
+    text = '\n'.join([*(table.get_string() for table in tables), *failures])
     for table in tables:
         table.set_style(MARKDOWN)
     base = '{} x {}'.format(*results['reference_resolution'])
     with replacing(out_dir / 'table.md') as temporary:
         Path(temporary).write_text('\n\n'.join([
             f'{results["dataset"]}, {results["images"]} images, base resolution {base}',
-            *(table.get_string() for table in tables)]) + '\n')
+            *(table.get_string() for table in tables), *failures]) + '\n')
     plot_curves(results, out_dir / 'curve.png', headline)
     return text
 
@@ -120,14 +135,14 @@ def _plot_panel(axes: Axes, results: dict, metric: str) -> None:
     rows = results['rows']
     heights = sorted({tuple(row['resolution']) for row in rows})
     for method in dict.fromkeys(row['method'] for row in rows):
-        points = sorted((tuple(row['resolution']), row) for row in rows if row['method'] == method)
+        points = sorted((tuple(row['resolution']), row) for row in rows if row['method'] == method and 'failure' not in row)
         places = [heights.index(resolution) for resolution, _ in points]
         values = [row['metrics'].get(metric) or 0. for _, row in points]
         color = COLORS.get(method)
         axes.plot(places, values, marker=MARKERS.get(method, 'o'), color=color, label=LABELS.get(method, method),
                   linewidth=2.2 if method == 'mspe' else 1.5, zorder=3 if method == 'mspe' else 2)
         intervals = [row.get('intervals', {}).get(metric) for _, row in points]
-        if all(intervals):
+        if points and all(intervals):
             axes.fill_between(places, *zip(*intervals), color=color, alpha=0.10, linewidth=0)
     base = tuple(results['reference_resolution'])
     if base in heights:

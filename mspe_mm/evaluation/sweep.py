@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.dist import is_main_process
+from mmengine.dist import all_gather_object, is_main_process
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from tqdm import tqdm
@@ -19,14 +19,14 @@ from ..core.adapter import find_patch_embed
 from ..errors import InputError
 from . import transforms
 from .flops import count_flops
-from .methods import restores_image, using_method
+from .methods import may_fail, restores_image, trained_parameters, using_method
 from .report import number, save_json
 from .tasks import task_of
 
 
 def evaluate(runner: Runner, method: str, resolution: tuple[int, int], bootstrap: int = 0,
              token_grid: tuple[int, int] | None = None, calibrated: MultiScalePatchEmbed | None = None,
-             degrade: list[dict] | None = None) -> dict:
+             degrade: list[dict] | None = None, finetuned: dict[str, torch.Tensor] | None = None) -> dict:
     """One row: ``method`` on the test set with its images at ``resolution``.
 
     Args:
@@ -39,11 +39,13 @@ def evaluate(runner: Runner, method: str, resolution: tuple[int, int], bootstrap
         calibrated: The layer of the method ``'calibrated'``.
         degrade: How the images lose their resolution, see :class:`~mspe_mm.evaluation.transforms.ChangeResolution`; by
             default by the layer's downsampling model.
+        finetuned: The state dict of the method ``'finetuned'``.
 
     Returns:
-        ``{'method', 'resolution', 'metrics', 'images_per_second', 'token_grid', 'kernel_size'}``, ``'intervals'`` with
-        ``bootstrap``, and ``'gflops'`` of one image with ``token_grid``. ``images_per_second`` counts the model's own time,
-        from the collated batch to the predictions.
+        ``{'method', 'resolution', 'metrics', 'images_per_second', 'token_grid', 'kernel_size', 'trained_parameters'}``,
+        ``'intervals'`` with ``bootstrap``, and ``'gflops'`` of one image with ``token_grid``. ``images_per_second`` counts
+        the model's own time, from the collated batch to the predictions. Where the model cannot run with the token grid
+        that the stock patch size gives, ``'metrics'`` is empty, ``'images_per_second'`` None, and ``'failure'`` says why.
     """
     task = task_of(runner.cfg)
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
@@ -62,21 +64,31 @@ def evaluate(runner: Runner, method: str, resolution: tuple[int, int], bootstrap
     evaluator.dataset_meta = loader.dataset.metainfo
 
     model.eval()
-    seconds = 0.
+    seconds, failure = 0., None
     seen_scale = (1., 1.) if restore else scale
     batch_size = task.batch_size(model, base if restore else resolution)
-    with using_method(model, method, calibrated) as used, used.force_grid(token_grid), \
+    with using_method(model, method, calibrated, finetuned) as used, used.force_grid(token_grid), \
             task.scaled_inference(model, seen_scale), torch.no_grad():
         for batch in tqdm(loader, desc=f'{method} {resolution[0]} x {resolution[1]}', leave=False, unit='batch',
                           disable=None if is_main_process() else True):    # None: a bar on terminals, none in logs
             start = _now()
-            outputs = runner.model.test_step(batch)
+            try:
+                outputs = runner.model.test_step(batch)
+            except (AssertionError, RuntimeError, ValueError) as error:
+                if not may_fail(method) or scale == (1., 1.) or isinstance(error, torch.cuda.OutOfMemoryError):
+                    raise
+                failure = ' '.join(str(error).split()) or type(error).__name__
+                break
             seconds += _now() - start
             evaluator.process(data_samples=outputs, data_batch=batch)
         row = dict(method=method, resolution=list(resolution), token_grid=list(used.token_grid(batch_size)),
-                   kernel_size=list(used.kernel_size(batch_size)))
-        if token_grid:
+                   kernel_size=list(used.kernel_size(batch_size)),
+                   trained_parameters=trained_parameters(model, method))
+        if token_grid and failure is None:
             row['gflops'] = count_flops(lambda: runner.model.test_step(batch)) / len(outputs) / 1e9
+    failures = [text for text in all_gather_object(failure) if text]    # every process has to know
+    if failures:
+        return dict(row, metrics={}, images_per_second=None, failure=failures[0])
     metrics = evaluator.evaluate(len(loader.dataset))
     intervals = metrics.pop('intervals', None)
     row['metrics'] = task.read_metrics(metrics, runner.cfg.test_evaluator)
@@ -135,7 +147,8 @@ def collect_rows(points: list[tuple[str, tuple[int, int]]], measure: Callable[[s
             save_json(results, path)
             metrics = row['metrics']
             figures = '   '.join(f'{name} {number(metrics[name]):>5}' for name in headline if name in metrics)
-            tqdm.write(f'{method:>10} {size[0]:>4} x {size[1]:<4} {figures}   {row["images_per_second"]:.1f} images/s')
+            figures += f'cannot run: {row["failure"]}' if 'failure' in row else f'   {row["images_per_second"]:.1f} images/s'
+            tqdm.write(f'{method:>10} {size[0]:>4} x {size[1]:<4} {figures}')
     return results
 
 

@@ -65,7 +65,7 @@ class ChangeResolution:
         if self.degrade is None:
             image = imresize(image, size, self.interpolation, self.antialias)
         else:
-            image = self.degrade(dict(img=image, img_shape=before))['img']
+            image = self.degrade(dict(results, img=image, img_shape=before))['img']
             if image.shape[:2] != size:
                 raise InputError(f'the degrade pipeline makes images of {image.shape[0]} x {image.shape[1]} px where '
                                  f'{size[0]} x {size[1]} px are asked for: let ChangeResolution alone change the size')

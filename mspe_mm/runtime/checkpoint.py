@@ -58,11 +58,22 @@ def load_weights(model: nn.Module, filename: str) -> dict:
     Raises:
         InputError: If it cannot be read or is of another model.
     """
+    state_dict, checkpoint = read_weights(model, filename)
+    model.load_state_dict(state_dict, strict=False)    # strict but for BatchNorm's counters: check_fits has looked
+    return checkpoint
+
+
+def read_weights(model: nn.Module, filename: str) -> tuple[dict[str, Tensor], dict]:
+    """What :func:`load_weights` would load, under the names of ``model``, and the checkpoint."""
     checkpoint = read_checkpoint(filename)
     state_dict = named_for(model, weights_of(checkpoint))
     check_fits(model, state_dict, filename)
-    model.load_state_dict(state_dict, strict=False)    # strict but for BatchNorm's counters: check_fits has looked
-    return checkpoint
+    return state_dict, checkpoint
+
+
+def training_seconds(log_scalars: dict) -> float | None:
+    """How long the steps of a training took, by what mmengine's ``message_hub`` has logged; None if it has not."""
+    return float(log_scalars['train/time'].data[0].sum()) if 'train/time' in log_scalars else None
 
 
 def check_fits(model: nn.Module, state_dict: dict[str, Tensor], filename: str) -> None:

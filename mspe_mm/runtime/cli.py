@@ -19,6 +19,7 @@ from ..core import MultiScalePatchEmbed
 from ..errors import InputError
 from . import fileio, runner  # noqa: F401  registers the backend and the runner
 from .checks import check_loading
+from .runner import layer_key  # noqa: F401  for the tools
 
 
 def parser(description: str, checkpoint: bool = False) -> argparse.ArgumentParser:
@@ -72,7 +73,8 @@ def match_transforms(cfg: dict, model: dict) -> None:
     if isinstance(cfg, dict):
         if cfg.get('type') == 'TimmTransform':
             cfg.setdefault('timm_name', model['timm_name'])
-            cfg.setdefault('img_size', (model.get('model_kwargs') or {}).get('img_size'))
+            base = (model.get('patch_embed') or {}).get('base_resolution')
+            cfg.setdefault('img_size', base or (model.get('model_kwargs') or {}).get('img_size'))
         cfg = list(cfg.values())
     if isinstance(cfg, (list, tuple)):
         for item in cfg:
@@ -88,13 +90,6 @@ def require_weights(cfg: Config, args: argparse.Namespace) -> None:
     """Raise an InputError if neither the arguments nor the config name trained weights."""
     if not (args.checkpoint or loads_own_weights(cfg)):
         raise InputError(f'the model of {args.config} has no trained weights of its own: give a CHECKPOINT after it')
-
-
-def layer_key(cfg: Config) -> str:
-    """The key of a config that has the settings of its MSPE layer."""
-    if 'timm_name' in cfg.model:
-        return 'model'
-    return 'model.patch_embed' if cfg.model.get('patch_embed') else 'model.backbone'
 
 
 def resolution(text: str) -> list[int]:

@@ -9,6 +9,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from ..core.adapter import find_patch_embed, save_adapter
+from .checkpoint import training_seconds
 
 
 @HOOKS.register_module()
@@ -43,4 +44,5 @@ class AdapterHook(Hook):
 
     def _save(self, runner: Runner) -> None:
         if is_main_process():
-            save_adapter(find_patch_embed(runner.model), osp.join(runner.work_dir, self.filename))
+            save_adapter(find_patch_embed(runner.model), osp.join(runner.work_dir, self.filename),
+                         training_seconds(runner.message_hub.log_scalars))

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Sequence
 
 import torch
+from mmengine.config import Config
 from mmengine.model import MMDistributedDataParallel, is_model_wrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner, load_state_dict
@@ -14,6 +15,11 @@ from ..core.adapter import find_patch_embed, load_adapter
 from ..errors import InputError
 from .checkpoint import check_fits, named_for, read_checkpoint, weights_of
 from .checks import data_set_error, empty_data_set
+
+
+def layer_key(cfg: Config) -> str:
+    """The key of a config that has the settings of its MSPE layer."""
+    return 'model.patch_embed' if cfg.model.get('patch_embed') or 'timm_name' in cfg.model else 'model.backbone'
 
 
 @RUNNERS.register_module()
@@ -63,7 +69,7 @@ class MSPERunner(Runner):
         super().load_or_resume()
         adapter = self.cfg.get('adapter')
         if fresh and adapter and not self._resume:    # a resumed checkpoint has its own, newer kernels
-            load_adapter(find_patch_embed(self._bare_model), adapter)
+            load_adapter(find_patch_embed(self._bare_model), adapter, layer_key(self.cfg))
             self.logger.info(f'Load adapter from {adapter}')
 
     def load_checkpoint(self,

@@ -1,11 +1,13 @@
 """mmcv's multi-head self-attention through PyTorch's fused kernels."""
 from __future__ import annotations
 
+import torch
 from mmcv.cnn.bricks.transformer import MultiheadAttention
 from torch import Tensor, nn
 
 from ..core.attention import attend
 from ..core.linear import linear
+from ..core.position import clipped_relative_positions
 
 
 class FusedSelfAttention(nn.Module):
@@ -18,7 +20,9 @@ class FusedSelfAttention(nn.Module):
         stock: The module that is replaced.
     """
 
-    def __init__(self, stock: MultiheadAttention) -> None:
+    attention = 'fused'
+
+    def __init__(self, stock: MultiheadAttention | FusedSelfAttention) -> None:
         super().__init__()
         self.batch_first = stock.batch_first
         self.attn, self.proj_drop, self.dropout_layer = stock.attn, stock.proj_drop, stock.dropout_layer
@@ -34,7 +38,35 @@ class FusedSelfAttention(nn.Module):
         tokens = query if self.batch_first else query.transpose(0, 1)
         qkv = linear(tokens, mha.in_proj_weight, mha.in_proj_bias)
         q, k, v = qkv.unflatten(-1, (3, mha.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
-        out = attend(q, k, v, dropout=mha.dropout if mha.training else 0.)
+        out = attend(q, k, v, self.relative(), self.attention, mha.dropout if mha.training else 0.)
         out = linear(out.transpose(1, 2).flatten(2), mha.out_proj.weight, mha.out_proj.bias)
         out = self.dropout_layer(self.proj_drop(out if self.batch_first else out.transpose(0, 1)))
         return (query if identity is None else identity) + out
+
+    def relative(self) -> tuple[Tensor, Tensor] | None:
+        """What :func:`~mspe_mm.core.attention.attend` adds to the logits."""
+        return None
+
+
+class RelativeSelfAttention(FusedSelfAttention):
+    """``softmax((Q K^T + Q R^T) / sqrt(d)) V`` (RIViT, section 3.3.3): relative positions beside the host's parameters.
+
+    R has a vector for each pair of tokens, as in :class:`mspe_mm.cls.rivit.RelativeAttention`.
+
+    Args:
+        stock: The module that is replaced.
+        grid: (rows, columns) of tokens; farther offsets are the farthest of this grid. Set it anew for tokens on another.
+        attention: ``'fused'`` or ``'naive'``.
+    """
+
+    def __init__(self, stock: MultiheadAttention | FusedSelfAttention, grid: tuple[int, int], attention: str) -> None:
+        super().__init__(stock)
+        self.grid, self.attention = grid, attention
+        self.rel_pos_rows, self.rel_pos_columns = (
+            nn.Parameter(nn.init.trunc_normal_(torch.empty(2 * length - 1, stock.attn.head_dim), std=0.02))
+            for length in grid)
+
+    def relative(self) -> tuple[Tensor, Tensor]:
+        scale = self.attn.head_dim**-0.5    # attend scales Q K^T alone
+        return tuple(clipped_relative_positions(table * scale, length)
+                     for table, length in zip((self.rel_pos_rows, self.rel_pos_columns), self.grid))

@@ -1,6 +1,8 @@
 """mmseg's encoder-decoder that tunes its patch embedding for many resolutions."""
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mmseg.models.segmentors import EncoderDecoder
 from mmseg.registry import MODELS
 from mmseg.utils import SampleList
@@ -10,6 +12,7 @@ from ..core import MultiScalePatchEmbed, convert_patch_embed, freeze_all_but_ker
 from ..core.adapter import find_patch_embed
 from ..core.budget import build_objective, trains_kernels_alone
 from ..core.convert import following_base
+from ..core.multi_resolution import MultiResolutionTraining
 from ..errors import InputError
 
 
@@ -24,13 +27,16 @@ class MSPEEncoderDecoder(EncoderDecoder):
             ``EncoderDecoder`` in training too.
         patch_embed: ``dict(base_resolution=..., kernel_sizes=..., ...)`` of :func:`~mspe_mm.core.convert_patch_embed`, which
             gives a stock backbone (``SwinTransformer``, ``MixVisionTransformer``, ...) its MSPE layer.
+        resolutions: Train all weights at each of these resolutions in pixels, in every step, instead of at that of the
+            images (ResFormer's training). With ``kernel_policy='constant'`` tokens follow the image, as there.
         *args, **kwargs: The host's.
 
     Raises:
-        InputError: If the backbone has no MSPE layer, or cannot be given one.
+        InputError: If the backbone has no MSPE layer, or cannot be given one, or for two ways of training at once.
     """
 
-    def __init__(self, *args, tuning: dict | None = None, patch_embed: dict | None = None, **kwargs) -> None:
+    def __init__(self, *args, tuning: dict | None = None, patch_embed: dict | None = None,
+                 resolutions: Sequence[int | tuple[int, int]] | None = None, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         if patch_embed is not None:
             convert_patch_embed(self.backbone, **patch_embed)
@@ -38,6 +44,10 @@ class MSPEEncoderDecoder(EncoderDecoder):
             raise InputError(f'MSPEEncoderDecoder needs a backbone with an MSPE layer, and {type(self.backbone).__name__} '
                              "has none: set model.backbone.type='MSPEViT', or model.patch_embed=dict(base_resolution=...) "
                              'to convert it')
+        if tuning is not None and resolutions:
+            raise InputError('model.tuning trains the patch kernels and model.resolutions everything: give one of them')
+        layer = self.mspe_layer
+        self.multi_resolution = resolutions and MultiResolutionTraining(resolutions, layer.interpolation, layer.antialias)
         self.tuning = None if tuning is None else build_objective(tuning)
         self.freezes = tuning is not None and trains_kernels_alone(self.tuning)
         if self.freezes:
@@ -59,13 +69,15 @@ class MSPEEncoderDecoder(EncoderDecoder):
         return self
 
     def loss(self, inputs: Tensor, data_samples: SampleList) -> dict:
-        """The host's losses, or with ``tuning`` those of its objective.
+        """The host's losses, or with ``tuning`` those of its objective, or with ``resolutions`` those at each of them.
 
         Args:
             inputs: (B, C, H, W) images at the base resolution.
             data_samples: Their annotations, at the base resolution.
         """
-        if self.tuning is None:
-            return super().loss(inputs, data_samples)
         host_loss = super().loss
+        if self.multi_resolution:
+            return self.multi_resolution(inputs, lambda images: host_loss(images, data_samples))
+        if self.tuning is None:
+            return host_loss(inputs, data_samples)
         return self.tuning(self.mspe_layer, inputs, lambda images: host_loss(images, data_samples))

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch.nn.functional as F
 from mmseg.models.backbones import VisionTransformer
 from mmseg.registry import MODELS
 from torch import Tensor
@@ -10,7 +11,8 @@ from torch import Tensor
 from ..core import MultiScalePatchEmbed
 from ..core.attention import check_attention
 from ..core.linear import adopt_linears
-from .attention import FusedSelfAttention
+from ..core.position import POSITIONS, sinusoids
+from .attention import FusedSelfAttention, RelativeSelfAttention
 
 
 @MODELS.register_module()
@@ -23,13 +25,17 @@ class MSPEViT(VisionTransformer):
 
     Args:
         kernel_sizes: Native patch sizes of the kernels in pixels; one is ``patch_size``.
-        kernel_policy: ``'fixed'`` or ``'isotropic'``.
+        kernel_policy: ``'fixed'``, ``'isotropic'``, or ``'constant'``: the stock patches.
         parameterization: ``'native'`` or ``'residual'``.
         tune_base: Whether the base size has a tunable kernel too.
         downsampling: ``dict(interpolation=..., antialias=..., correlation=...)``, how the images lose their resolution, and
             how alike their neighbouring pixels are.
         attention: ``'naive'`` is the host's; ``'fused'`` computes the same numbers up to rounding, faster and without
             holding the attention weights; linear layers as well, see :mod:`mspe_mm.core.linear`.
+        position: ``'learned'``: the host's table. ``'sinusoidal'``: of the token's number in row-major order, none for the
+            class token. ``'relative'``: in the attention (:class:`~mspe_mm.seg.attention.RelativeSelfAttention`), with
+            ``with_cls_token=False``, whose token has no place, and ``with_cp=False``. The last two are to be trained from
+            scratch: their models have no ``pos_embed``.
         **kwargs: Everything else is the host's (``img_size``, ``patch_size``, ``embed_dims``, ``out_indices``, ...).
 
     See :class:`~mspe_mm.core.MultiScalePatchEmbed` for what the added keys mean.
@@ -43,6 +49,7 @@ class MSPEViT(VisionTransformer):
                  tune_base: bool = False,
                  downsampling: dict | None = None,
                  attention: str = 'fused',
+                 position: str = 'learned',
                  patch_pad: str | int | None = 'corner',
                  **kwargs) -> None:
         super().__init__(*args, patch_pad=patch_pad, **kwargs)
@@ -73,7 +80,23 @@ class MSPEViT(VisionTransformer):
             norm=stock.norm,
             proj_name='projection',
             **(downsampling or {}))
+        self.position = position
+        if position != 'learned':
+            self._replace_positions(attention)
         self._freeze()    # the host's frozen_exclude, now that the kernels exist
+
+    def _replace_positions(self, attention: str) -> None:
+        if self.position not in POSITIONS:
+            raise ValueError(f'unknown position {self.position!r}: choose one of {", ".join(POSITIONS)}')
+        table = self.pos_embed.detach()
+        del self.pos_embed
+        self.register_buffer('pos_embed', table, persistent=False)    # the host initialises and passes it; nobody adds it
+        if self.position == 'relative':
+            if self.with_cls_token or any(layer.with_cp for layer in self.layers):
+                raise ValueError("position='relative' is for tokens that have a place on the grid, and recomputed layers do "
+                                 'not know theirs: set with_cls_token=False and with_cp=False')
+            for layer in self.layers:
+                layer.attn = RelativeSelfAttention(layer.attn, self.patch_embed.grid_size, attention)
 
     def init_weights(self) -> None:
         super().init_weights()
@@ -81,6 +104,13 @@ class MSPEViT(VisionTransformer):
             self.patch_embed.reset_kernels()    # the host has just drawn a new base kernel
 
     def _pos_embeding(self, patched_img: Tensor, hw_shape: tuple[int, int], pos_embed: Tensor) -> Tensor:
+        if self.position == 'relative':
+            for layer in self.layers:
+                layer.attn.grid = tuple(hw_shape)
+            return self.drop_after_pos(patched_img)
+        if self.position == 'sinusoidal':
+            table = sinusoids(hw_shape[0] * hw_shape[1], patched_img.shape[2], patched_img.device, patched_img.dtype)
+            return self.drop_after_pos(patched_img + F.pad(table, (0, 0, 1, 0)))
         # The host compares numbers of tokens only, and so would put a 15 x 20 table on 20 x 15 tokens as it is.
         if tuple(hw_shape) != self.patch_embed.grid_size:
             pos_embed = self.resize_pos_embed(pos_embed, hw_shape, self.patch_embed.grid_size, self.interpolate_mode)

@@ -39,7 +39,7 @@ def world(tmp_path_factory) -> ClassifierWorld:
     world.write_config('vit_synthetic_cls', 'base.py', 'train_cfg = dict(max_epochs=12, val_interval=12)\n'
                  'param_scheduler = []\ndefault_hooks = dict(checkpoint=dict(interval=12))')
     world.write_config('vit_mspe_synthetic_cls', 'mspe.py',
-                 "model['kernel_sizes'] = (2, 4, 8)\nload_from = 'base.pth'\n"
+                 "model['patch_embed'] = dict(kernel_sizes=(2, 4, 8))\nload_from = 'base.pth'\n"
                  'train_cfg = dict(max_epochs=2, val_interval=2)\nparam_scheduler = []')
     world.call('train.py', 'base.py')
     (world.folder / 'base.pth').write_bytes((world.folder / 'work_dirs/base/epoch_12.pth').read_bytes())

@@ -7,14 +7,17 @@ import subprocess
 import sys
 
 import pytest
+import timm
 import torch
 from mmengine.config import Config
+from mmengine.registry import MODELS
 from PIL import Image
 from tools_helpers import ROOT
 
-from mspe_mm.evaluation.methods import METHODS
+import mspe_mm.cls  # noqa: F401
+from mspe_mm.evaluation.methods import FROM_FILES, METHODS
 
-SWEPT = [method for method in METHODS if method != 'calibrated']    # that takes a file of its own
+SWEPT = [method for method in METHODS if method not in FROM_FILES]
 TUNED = ('base.pth', '--adapter', 'adapter.safetensors')
 
 
@@ -110,7 +113,8 @@ def test_a_checkpoint_of_timm_is_taken_as_it_is(world):
 def test_everything_runs_without_openmmlabs_libraries(world):
     """In a process where mmcv, mmseg and mmdet cannot be imported."""
     world.write_config('vit_mspe_synthetic_cls', 'degraded.py',
-                       "model['kernel_sizes'] = (2, 4, 8)\nby_jpeg = [dict(type='CompressJPEG', quality=50)]")
+                       "model['patch_embed'] = dict(kernel_sizes=(2, 4, 8))\n"
+                       "by_jpeg = [dict(type='CompressJPEG', quality=50)]")
     program = ("import sys, runpy; sys.modules.update(mmcv=None, mmseg=None, mmdet=None); sys.argv[0:1] = []; "
                "runpy.run_path(sys.argv[0], run_name='__main__')")
     for tool, args in (('train.py', ['mspe.py', '--work-dir', 'alone', '--cfg-options', 'train_cfg.max_epochs=1']),
@@ -120,6 +124,33 @@ def test_everything_runs_without_openmmlabs_libraries(world):
                                                'by_jpeg', '--methods', 'calibrated', 'mspe', '--resolutions', '8',
                                                '--out-dir', 'alone'])):
         world.command(sys.executable, '-c', program, ROOT / 'tools' / tool, *args)
+
+
+PVT = dict(embed_dims=(8, 16, 16, 16), depths=(1, 1, 1, 1), num_heads=(1, 1, 1, 1), num_classes=8)
+
+
+def test_overlapping_patches_are_tuned_and_swept_from_a_checkpoint_of_timm(world):
+    torch.manual_seed(0)
+    torch.save(timm.create_model('pvt_v2_b0', **PVT).state_dict(), world.folder / 'pvt.pth')
+    world.write_config('pvtv2-b3_mspe_imagenet', 'pvt.py', f"""
+model.update(timm_name='pvt_v2_b0', pretrained=False, model_kwargs={PVT}, patch_embed=dict(base_resolution=64))
+load_from = 'pvt.pth'
+train_cfg = dict(max_epochs=1, val_interval=1)""")
+    world.call('train.py', 'pvt.py')
+    base, tuned = torch.load(world.folder / 'pvt.pth'), weights(world.folder / 'work_dirs/pvt/epoch_1.pth')
+    assert all(torch.equal(tuned[f'backbone.{name}'], value) for name, value in base.items())
+    kernels = {name: value for name, value in tuned.items() if '.kernels.' in name}
+    assert {name: value.shape[-1] for name, value in kernels.items() if name.endswith('weight')} == {
+        f'backbone.patch_embed.kernels.{k}.weight': size for k, size in ((1, 3), (2, 5), (3, 7))}
+    assert tuned.keys() == kernels.keys() | {f'backbone.{name}' for name in base}
+    assert all(value.any() for value in kernels.values())
+    world.call('eval_multiscale.py', 'pvt.py', 'pvt.pth', '--adapter', 'work_dirs/pvt/adapter.safetensors',
+               '--resolutions', '32', '64', '--out-dir', 'pvt')
+    rows = {(row['method'], row['resolution'][0]): row
+            for row in json.loads((world.folder / 'pvt/results.json').read_text())['rows']}
+    assert set(rows) == {(method, size) for method in SWEPT for size in (32, 64)}
+    assert len({json.dumps(row['metrics']) for (_, size), row in rows.items() if size == 64}) == 1
+    assert (rows['vanilla', 32]['token_grid'], rows['mspe', 32]['token_grid']) == ([8, 8], [16, 16])
 
 
 def test_a_missing_timm_is_named():
@@ -167,7 +198,7 @@ def test_bad_data_are_named(world, broken):
     assert f'{copy}/train has images that are in no class folder' in world.fails('train.py', 'base.py', *options)
 
 
-@pytest.mark.parametrize('name', ['vit-b_mspe_imagenet', 'deit3-b_mspe_imagenet'])
+@pytest.mark.parametrize('name', ['vit-b_mspe_imagenet', 'deit3-b_mspe_imagenet', 'pvtv2-b3_mspe_imagenet'])
 def test_imagenet_configs_have_the_papers_recipe(name):
     cfg = Config.fromfile(ROOT / f'configs/{name}.py')
     assert cfg.model.type == 'MSPEClassifier'
@@ -175,11 +206,17 @@ def test_imagenet_configs_have_the_papers_recipe(name):
     assert (cfg.train_cfg.max_epochs, cfg.train_dataloader.batch_size) == (5, 64)
     assert cfg.optim_wrapper.optimizer == dict(type='SGD', lr=1e-3, momentum=0.9, weight_decay=5e-4)
     assert dict(type='AdapterHook') in cfg.custom_hooks
+    cfg.model.pretrained = False    # the weights cannot be had here
+    layer = MODELS.build(cfg.model).mspe_layer
+    assert layer.base_resolution == (224, 224)
+    pairs = [(layer.geometry.kernel(k), k) for k in layer.kernel_sizes]
+    assert pairs == ([(3, 1), (5, 2), (7, 3), (7, 4)] if 'pvt' in name else [(k, k) for k in (4, 8, 12, 16)])
 
 
 def test_token_grids_are_tuned_and_their_trade_off_drawn(world):
     world.write_config('vit_mspe_synthetic_cls', 'grids.py',
-                       "model.update(kernel_sizes=(2, 4, 8), tuning=dict(_delete_=True, token_grids=[8, 16]))\n"
+                       "model.update(patch_embed=dict(kernel_sizes=(2, 4, 8)), "
+                       "tuning=dict(_delete_=True, token_grids=[8, 16]))\n"
                        "load_from = 'base.pth'\ntrain_cfg = dict(max_epochs=1, val_interval=1)\nparam_scheduler = []")
     world.call('train.py', 'grids.py')
     base, tuned = weights(world.folder / 'base.pth'), weights(world.folder / 'work_dirs/grids/epoch_1.pth')

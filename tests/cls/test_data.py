@@ -1,7 +1,10 @@
 """Folders are read and numbered as timm does, images prepared by timm's transforms."""
+import io
+
 import numpy as np
 import pytest
 import torch
+from mmengine.dataset import Compose
 from mmengine.registry import DATASETS
 from PIL import Image
 from timm.data import ImageDataset, create_transform
@@ -9,6 +12,7 @@ from timm.data import ImageDataset, create_transform
 import mspe_mm.cls  # noqa: F401
 from mspe_mm.cls import LoadRGBImage, PackImage, TimmTransform, TorchvisionTransform
 from mspe_mm.errors import InputError
+from mspe_mm.evaluation.transforms import ChangeResolution
 
 PIPELINE = [dict(type='LoadRGBImage'), dict(type='TimmTransform', img_size=32, crop_pct=1.0), dict(type='PackImage')]
 
@@ -50,6 +54,19 @@ def test_a_sample_is_timms_evaluation_image(folder):
     assert torch.equal(sample['inputs'], expected)
     assert sample['inputs'].dtype == torch.uint8
     assert sample['data_samples'].gt_label == 0
+
+
+def test_jpeg_of_the_pipeline_is_that_of_its_colours(folder):
+    """Luma and chroma are of red, green and blue, whatever order the array has."""
+    path = str(folder / 'val/Ant/0.png')
+    steps = [LoadRGBImage(), TimmTransform(img_size=32, crop_pct=1.0, interpolation='bilinear')]
+    image = Compose(steps)(dict(img_path=path))['img']
+    degraded = Compose([*steps, ChangeResolution((1., 1.), degrade=[dict(type='CompressJPEG', quality=30)])])(
+        dict(img_path=path))['img']
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, 'jpeg', quality=30)
+    assert np.abs(degraded.astype(float) - np.asarray(Image.open(buffer))).mean() < 1    # the decoders round differently
+    assert np.abs(degraded.astype(float) - image).mean() > 5
 
 
 def test_size_interpolation_and_crop_are_the_models():

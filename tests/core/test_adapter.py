@@ -108,7 +108,7 @@ def test_the_file_holds_the_kernels_alone_and_what_they_were_tuned_for(path, sav
     metadata = {key: json.loads(value) for key, value in metadata.items()}
     assert re.fullmatch('[0-9a-f]{64}', metadata.pop('base_digest'))
     assert metadata == dict(
-        embed_dims=8, in_channels=3, patch_size=16, base_resolution=[48, 64], kernel_sizes=[4, 8, 12, 16],
+        embed_dims=8, in_channels=3, patch_size=16, base_kernel=16, base_resolution=[48, 64], kernel_sizes=[4, 8, 12, 16],
         tuned_sizes=[4, 8, 12], parameterization='residual', interpolation='bilinear', antialias=True,
         correlation=0.)
 
@@ -146,6 +146,7 @@ def test_the_digest_changes_with_nothing_but_the_base_kernel():
     (dict(embed_dims=12), 'embed_dims=8.* the model has embed_dims=12'),
     (dict(in_channels=1), 'in_channels=3.* the model has in_channels=1'),
     (dict(patch_size=12), 'patch_size=16.* the model has patch_size=12'),
+    (dict(base_kernel=31), 'base_kernel=16.* the model has base_kernel=31'),
     (dict(grid_size=(3, 3)), r'base_resolution=\[48, 64\].* the model has base_resolution=\[48, 48\]'),
     (dict(kernel_sizes=(4, 16)), r'kernel_sizes=\[4, 8, 12, 16\].* the model has kernel_sizes=\[4, 16\]'),
     (dict(tune_base=True), r'tuned_sizes=\[4, 8, 12\].* the model has tuned_sizes=\[4, 8, 12, 16\]'),
@@ -165,6 +166,22 @@ def test_an_adapter_of_another_model_is_refused_with_what_differs(path, saved, s
 def test_other_kernel_sizes_are_refused_with_the_option_that_sets_them(path, saved):
     with pytest.raises(InputError, match=re.escape('add --cfg-options model.backbone.kernel_sizes="[4, 8, 12, 16]"')):
         load_adapter(make_layer(kernel_sizes=(4, 16)), path)
+    with pytest.raises(InputError, match=re.escape('model.patch_embed.kernel_sizes="[4, 8, 12, 16]"')):
+        load_adapter(make_layer(kernel_sizes=(4, 16)), path, 'model.patch_embed')
+
+
+def test_overlapping_kernels_of_another_extent_are_refused_though_their_patches_are_the_same(path):
+    overlapping = dict(patch_size=4, kernel_sizes=(1, 2, 4))
+    save_adapter(make_layer(base_kernel=7, **overlapping), path)
+    with pytest.raises(InputError, match='was tuned for base_kernel=7, and the model has base_kernel=9'):
+        load_adapter(make_layer(base_kernel=9, **overlapping), path)
+
+
+def test_an_adapter_of_before_the_extent_was_said_fits_the_kernels_that_it_holds(path, saved):
+    metadata = describe(saved)
+    del metadata['base_kernel']
+    save_file(saved.kernels.state_dict(), path, metadata)
+    load_adapter(make_layer(), path)
 
 
 def test_an_adapter_of_before_there_was_a_correlation_is_one_of_pi_resize(path, saved):

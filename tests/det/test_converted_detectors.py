@@ -139,6 +139,30 @@ def test_an_adapter_of_another_detector_is_refused(tmp_path):
             load_adapter(find_patch_embed(other), path)
 
 
+def test_detectors_and_segmentors_refuse_the_adapters_of_each_other(tmp_path):
+    """PVT v2 and SegFormer have the same patches, kernels and width: the pretrained kernel tells them apart."""
+    from mmseg.utils import register_all_modules
+
+    from mspe_mm.seg import MSPEEncoderDecoder
+    register_all_modules(init_default_scope=False)
+    detector = mspe_model('retinanet_pvtv2-b0_mspe_coco')
+    config = Config.fromfile(CONFIGS / 'segformer_mit-b0_mspe_ade20k.py').model
+    config.backbone.update(embed_dims=4, num_layers=[1] * 4, num_heads=[1, 1, 2, 2], _scope_='mmseg')
+    config.decode_head.update(in_channels=[4, 4, 8, 8], channels=8, norm_cfg=dict(type='BN'), _scope_='mmseg')
+    config.data_preprocessor.update(size=BASE, _scope_='mmseg')
+    config.patch_embed.base_resolution = BASE
+    del config.type
+    segmentor = MSPEEncoderDecoder(**config)
+    layers = [find_patch_embed(model) for model in (detector, segmentor)]
+    for name, layer, other in zip(('detector', 'segmentor'), layers, reversed(layers)):
+        path = tmp_path / f'{name}.safetensors'
+        save_adapter(randomize(layer), path)
+        before = copy.deepcopy(other.state_dict())
+        with pytest.raises(InputError, match=f'{name}.safetensors does not fit this checkpoint'):
+            load_adapter(other, path)
+        assert all(torch.equal(value, before[key]) for key, value in other.state_dict().items())
+
+
 @every_config
 def test_the_canvas_holds_the_zoos_images_and_whole_windows_of_every_stage(name):
     cfg = Config.fromfile(CONFIGS / f'{name}.py')

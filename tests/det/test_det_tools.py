@@ -154,6 +154,8 @@ def test_other_resolution_by_an_option(world, tool):
       'model.roi_head.mask_head.num_classes=4', 'strict_load=False'), 'bbox_head.num_classes=4, and .*3 classes'),
     (('train.py', 'vitdet_mspe_coco128.py', '--cfg-options', f'load_from={BASE}',
       'train_dataloader.dataset.pipeline.2.scale=(96,96)'), 'a training batch is 96 x 96 px'),
+    (('eval_multiscale.py', 'vitdet_mspe_coco128.py', BASE, '--token-grid', '2', '--out-dir', 'refused'),
+     '--token-grid is for classification and segmentation'),
 ])
 def test_bad_input_ends_in_one_sentence(args, sentence, tool):
     with pytest.raises(SystemExit, match=sentence) as ended:

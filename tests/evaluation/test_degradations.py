@@ -14,9 +14,9 @@ def image():
     return np.random.default_rng(0).integers(40, 216, (24, 31, 3), dtype=np.uint8)
 
 
-def degraded(transform, image):
+def degraded(transform, image, **results):
     before = image.copy()
-    result = transform(dict(img=image, other=1))
+    result = transform(dict(img=image, other=1, **results))
     assert result['other'] == 1
     assert np.array_equal(image, before)
     assert (result['img'].dtype, result['img'].shape) == (np.uint8, image.shape)
@@ -31,6 +31,9 @@ def test_jpeg_is_pillows(image):
         expected = np.asarray(Image.open(buffer))[..., ::-1].astype(float)
         # The same tables and subsampling; the decoders may differ in their rounding.
         assert np.abs(degraded(CompressJPEG(quality), smooth) - expected).mean() < 1
+        # The same picture in the order of timm's pipelines.
+        rgb = degraded(CompressJPEG(quality), smooth[..., ::-1], channel_order='rgb')
+        assert np.array_equal(rgb[..., ::-1], degraded(CompressJPEG(quality), smooth))
     errors = [np.abs(degraded(CompressJPEG(quality), smooth) - smooth).mean() for quality in (10, 50, 95)]
     assert errors == sorted(errors, reverse=True)
 

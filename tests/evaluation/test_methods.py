@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from mspe_mm.core import MultiScalePatchEmbed, pi_resize
-from mspe_mm.evaluation.methods import METHODS, using_method
+from mspe_mm.evaluation.methods import METHODS, trained_parameters, using_method
 
 
 class Model(nn.Module):
@@ -77,11 +77,36 @@ def test_mspe_is_the_tuned_layer(model):
     assert not torch.allclose(tokens, embed(model, 'flexivit', (16, 16))[0][0])
 
 
-@pytest.mark.parametrize('method', METHODS)
+@pytest.mark.parametrize('method', [method for method in METHODS if method != 'finetuned'])
 def test_all_methods_are_one_at_the_base_resolution(model, method):
     (tokens, grid), image = embed(model, method, (64, 64))
     assert grid == (4, 4)
     assert torch.equal(tokens, model.backbone.patch_embed.proj(image).flatten(2).transpose(1, 2))
+
+
+@pytest.mark.parametrize('stock', [True, False])
+def test_finetuned_is_the_other_checkpoint_in_its_own_architecture(model, stock):
+    """With the stock patch size, or by its own kernels; afterwards the model is what it was."""
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    finetuned = {name: value + 1 for name, value in before.items() if not (stock and '.kernels.' in name)}
+    image = torch.randn(1, 3, 32, 32)
+    embed = using_method(model, 'finetuned', finetuned=finetuned)
+    with embed as layer, torch.no_grad():
+        tokens, grid = layer(image)
+        assert trained_parameters(model, 'finetuned') == sum(value.numel() for value in finetuned.values())
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    other = Model().eval()
+    other.load_state_dict(finetuned, strict=True)
+    with using_method(other, 'vanilla' if stock else 'mspe') as layer, torch.no_grad():
+        expected, expected_grid = layer(image)
+    assert grid == expected_grid == ((2, 2) if stock else (4, 4))
+    assert torch.equal(tokens, expected)
+
+
+def test_baselines_have_trained_nothing_and_mspe_its_kernels(model):
+    for method, expected in (('vanilla', 0), ('flexivit', 0), ('prior', 0), ('mspe', 8 * 3 * 4 * 4 + 8)):
+        with using_method(model, method):
+            assert trained_parameters(model, method) == expected
 
 
 def test_the_layer_comes_back_even_after_an_error(model):

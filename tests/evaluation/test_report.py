@@ -4,7 +4,7 @@ import json
 import cv2
 import pytest
 
-from mspe_mm.evaluation.report import metric_table, save_json, write_report
+from mspe_mm.evaluation.report import cost_table, metric_table, save_json, write_report
 
 
 def row(method, resolution, value, **extra):
@@ -23,6 +23,26 @@ def test_a_table_has_a_row_a_method_and_a_column_a_resolution(results):
     table = metric_table(results['rows'], 'mIoU')
     assert table.field_names == ['mIoU', '16 x 16', '64 x 64']
     assert table.rows == [['vanilla', '-', '50.00'], ['mspe', '45.68', '50.00 [48.0, 52.0]']]
+
+
+def test_each_method_has_its_cost_where_it_is_known(results, tmp_path):
+    rows = [dict(row, trained_parameters=1_108_992 if row['method'] == 'mspe' else 0) for row in results['rows']]
+    table = cost_table(rows, dict(mspe=61.5))
+    assert table.field_names == ['method', 'trained parameters', 'training time (s)']
+    assert table.rows == [['vanilla', '0', '-'], ['mspe', '1,108,992', '62']]
+    write_report(dict(results, rows=rows, training_seconds=dict(mspe=61.5)), tmp_path, ['mIoU'], ['mIoU'])
+    assert '1,108,992' in (tmp_path / 'table.md').read_text()
+
+
+def test_what_a_model_cannot_run_is_a_dash_with_the_reason_and_no_point(results, tmp_path):
+    failed = dict(row('vanilla', (8, 8), 0.), metrics={}, images_per_second=None, failure='too few tokens')
+    rows = [*results['rows'], failed]
+    assert metric_table(rows, 'mIoU').rows[0] == ['vanilla', '-', '-', '50.00']
+    text = write_report(dict(results, rows=rows), tmp_path, ['mIoU'], ['mIoU'])
+    assert 'vanilla at 8 x 8: the model cannot run (too few tokens)' in text
+    assert 'too few tokens' in (tmp_path / 'table.md').read_text()
+    # A method that runs nowhere.
+    write_report(dict(results, rows=[dict(failed, method='finetuned'), *results['rows']]), tmp_path, ['mIoU'], ['mIoU'])
 
 
 def test_json_holds_null_for_what_is_no_number(results, tmp_path):

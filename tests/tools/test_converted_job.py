@@ -62,11 +62,16 @@ def test_the_sweep_takes_the_stock_checkpoint_and_the_adapter(segformer):
     adapter = 'work_dirs/mspe/adapter.safetensors'
     with safe_open(segformer.folder / adapter, 'pt') as file:
         assert json.loads(file.metadata()['kernel_sizes']) == [1, 2, 3, 4]
-    segformer.run('eval_multiscale.py', 'mspe.py', 'base.pth', '--adapter', adapter, '--resolutions', '32', '64',
-                  '--out-dir', 'sweep')
+    segformer.run('eval_multiscale.py', 'mspe.py', 'base.pth', '--adapter', adapter, '--resolutions', '16', '32',
+                  '64', '--out-dir', 'sweep')
     results = json.loads((segformer.folder / 'sweep/results.json').read_text())
     rows = {(row['method'], row['resolution'][0]): row for row in results['rows']}
-    assert len(rows) == 5 * 2
+    assert len(rows) == 5 * 3
+    # The stock model has 4 x 4 tokens at 16 px, and reduces them by 8 x 8: it has no figure there, and the sweep goes on.
+    assert rows['vanilla', 16]['metrics'] == {}
+    assert 'greater than' in rows['vanilla', 16]['failure']    # PyTorch's reason
+    assert all('failure' not in row for key, row in rows.items() if key != ('vanilla', 16))
+    assert 'vanilla at 16 x 16: the model cannot run' in (segformer.folder / 'sweep/table.md').read_text()
     assert (rows['vanilla', 32]['kernel_size'], rows['vanilla', 32]['token_grid']) == ([4, 4], [8, 8])
     for method in ('flexivit', 'prior', 'mspe'):
         assert (rows[method, 32]['kernel_size'], rows[method, 32]['token_grid']) == ([2, 2], [16, 16])

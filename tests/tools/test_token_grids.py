@@ -8,7 +8,7 @@ from tools_helpers import ROOT
 
 from mspe_mm.core import MultiScalePatchEmbed
 from mspe_mm.core.budget import TokenGridObjective, tileable_size
-from mspe_mm.evaluation.methods import METHODS
+from mspe_mm.evaluation.methods import FROM_FILES, METHODS
 
 
 def weights(path):
@@ -26,7 +26,7 @@ def test_a_segmentor_is_tuned_for_token_grids_and_swept_over_them(world):
                '--resolutions', '32', '--out-dir', 'grids')
     rows = {(row['method'], *row['token_grid']): row
             for row in json.loads((world.folder / 'grids/results.json').read_text())['rows']}
-    assert set(rows) == {(method, *grid) for method in METHODS if method not in ('img_resize', 'calibrated')
+    assert set(rows) == {(method, *grid) for method in METHODS if method not in ('img_resize', *FROM_FILES)
                          for grid in ((4, 4), (8, 8), (16, 8))}
     assert (rows['mspe', 16, 8]['resolution'], rows['mspe', 16, 8]['kernel_size']) == ([32, 32], [2, 4])
     assert (rows['vanilla', 16, 8]['resolution'], rows['vanilla', 16, 8]['kernel_size']) == ([256, 128], [16, 16])
@@ -38,7 +38,7 @@ def test_a_segmentor_is_tuned_for_token_grids_and_swept_over_them(world):
     ('vit-b_grids_imagenet', (224, 224)), ('flexivit-b_imagenet', (240, 240)), ('setr_grids_camvid', (240, 320))])
 def test_configs_of_token_grids_are_complete(name, base):
     cfg = Config.fromfile(ROOT / f'configs/{name}.py')
-    kernel_sizes = cfg.model.get('backbone', cfg.model).kernel_sizes
+    kernel_sizes = (cfg.model.get('backbone') or cfg.model.patch_embed).kernel_sizes
     layer = MultiScalePatchEmbed(embed_dims=1, grid_size=(base[0] // 16, base[1] // 16), kernel_sizes=kernel_sizes)
     objective = TokenGridObjective(**cfg.model.tuning)
     assert objective.trainable_grids(layer, base) == objective.token_grids    # none is drawn in vain

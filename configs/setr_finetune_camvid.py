@@ -1,0 +1,15 @@
+# Trains setr_camvid.py's model on, all of it, with each batch at four resolutions, as ResFormer is trained (without its
+# architecture): the peer of setr_mspe_camvid.py that tunes everything, in as many epochs. Patches stay 16 px, and tokens
+# follow the image. Optimised as the base model, at a tenth of its learning rate.
+# To compare: tools/eval_multiscale.py configs/setr_mspe_camvid.py ... --finetuned work_dirs/setr_finetune_camvid/epoch_5.pth
+_base_ = './setr_mspe_camvid.py'
+model = dict(
+    backbone=dict(kernel_sizes=(16, ), kernel_policy='constant'),
+    tuning=None,
+    resolutions=[(60, 80), (120, 160), (180, 240), (240, 320)])
+optim_wrapper = dict(
+    optimizer=dict(_delete_=True, type='AdamW', lr=1e-4, weight_decay=0.05),
+    clip_grad=dict(max_norm=1.0),
+    paramwise_cfg=dict(norm_decay_mult=0., bias_decay_mult=0., custom_keys=dict(pos_embed=dict(decay_mult=0.))))
+strict_load = True    # what is trained on has to be that model
+custom_hooks = []    # no adapter: everything trains

@@ -35,8 +35,8 @@ class ClassCheckHook(Hook):
         check_classes(classes, model.num_classes)
         if runner.val_loop is not None:
             others = runner.val_dataloader.dataset.metainfo.get('classes')
-            if classes != others:
-                differing = sorted(set(classes or ()) ^ set(others or ()))
+            if classes is not None and classes != others:    # images without labels have none
+                differing = sorted(set(classes) ^ set(others or ()))
                 example = f' (only one has {differing[0]!r})' if differing else ''
                 raise InputError(f'training and validation data have other classes or another order of them{example}: name '
                                  'them in metainfo.classes of both')

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import timm
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ..core import MultiScalePatchEmbed, convert_patch_embed, freeze_all_but_kernels, tuning_mode
 from ..core.adapter import find_patch_embed
 from ..core.budget import build_objective, trains_kernels_alone
+from ..core.distillation import distillation_loss, logit_distance, require_annotations
 from ..core.multi_resolution import MultiResolutionTraining
 from ..errors import InputError
 
@@ -90,10 +91,8 @@ class TimmClassifier(BaseModel):
 
     def loss(self, inputs: Tensor, data_samples: list[BaseDataElement]) -> dict[str, Tensor]:
         """Cross entropy of the images (B, C, H, W), by resolution if there are several."""
-        labels = torch.tensor([sample.gt_label for sample in data_samples], device=inputs.device)
-
         def plain_loss(images: Tensor) -> dict[str, Tensor]:
-            return dict(loss=F.cross_entropy(self.backbone(images), labels))
+            return classification_loss(self.backbone(images), data_samples)
 
         return self.multi_resolution(inputs, plain_loss) if self.multi_resolution else plain_loss(inputs)
 
@@ -107,9 +106,10 @@ class MSPEClassifier(TimmClassifier):
         model_kwargs: Likewise; where the model takes ``img_size``, that is the base resolution.
         patch_embed: ``dict(base_resolution=..., kernel_sizes=..., ...)`` of :func:`~mspe_mm.core.convert_patch_embed`. The
             base resolution is by default the model's image size, or where it has none that of the weights of its name.
-        tuning: ``dict(base_weight=..., sampling=..., aspect_jitter=...)`` of
-            :class:`~mspe_mm.core.MultiResolutionObjective`; ``dict()`` takes the defaults. Or ``dict(token_grids=...,
-            freeze=...)`` of :class:`~mspe_mm.core.budget.TokenGridObjective`. With None all weights train, as those of a
+        tuning: ``dict(objective=..., base_weight=..., sampling=..., aspect_jitter=...)`` of
+            :class:`~mspe_mm.core.MultiResolutionObjective`; ``dict()`` takes the defaults. Without labels
+            ``objective='distill'``: the logits are compared. Or ``dict(token_grids=..., freeze=...)`` of
+            :class:`~mspe_mm.core.budget.TokenGridObjective`. With None all weights train, as those of a
             :class:`TimmClassifier` do.
         **kwargs: Of :class:`TimmClassifier`.
 
@@ -130,6 +130,7 @@ class MSPEClassifier(TimmClassifier):
         if tuning is not None and self.multi_resolution:
             raise InputError('model.tuning trains the patch kernels and model.resolutions everything: give one of them')
         self.tuning = None if tuning is None else build_objective(tuning)
+        self.objective = 'task' if tuning is None else self.tuning.objective
         self.freezes = tuning is not None and trains_kernels_alone(self.tuning)
         if self.freezes:
             freeze_all_but_kernels(self, self.mspe_layer)
@@ -154,8 +155,23 @@ class MSPEClassifier(TimmClassifier):
         """
         if self.tuning is None:
             return super().loss(inputs, data_samples)
-        plain_loss = super().loss
-        return self.tuning(self.mspe_layer, inputs, lambda images: plain_loss(images, data_samples))
+        require_annotations(self.objective, all('gt_label' in sample for sample in data_samples))
+        plain_loss, layer = super().loss, self.mspe_layer
+        if self.objective == 'task':
+            return self.tuning(layer, inputs, lambda images: plain_loss(images, data_samples))
+
+        def comparable(images: Tensor) -> tuple[Tensor, Callable[[], dict]]:
+            logits = self.backbone(images)
+            return logits, lambda: classification_loss(logits, data_samples)
+
+        return self.tuning(layer, inputs, distillation_loss(
+            layer, inputs, comparable, logit_distance, self.objective == 'both'))
+
+
+def classification_loss(logits: Tensor, data_samples: list[BaseDataElement]) -> dict[str, Tensor]:
+    """Cross entropy of logits (B, classes)."""
+    labels = torch.tensor([sample.gt_label for sample in data_samples], device=logits.device)
+    return dict(loss=F.cross_entropy(logits, labels))
 
 
 def create_timm_model(name: str, pretrained: bool = False, checkpoint: str | None = None, **kwargs) -> nn.Module:

@@ -82,9 +82,10 @@ class TorchvisionTransform:
 
 @TRANSFORMS.register_module()
 class PackImage:
-    """What the model takes: ``inputs`` (3, H, W) bytes, and ``data_samples`` with ``gt_label`` and ``img_path``."""
+    """What the model takes: ``inputs`` (3, H, W) bytes, and ``data_samples`` with ``img_path`` and, where there is one,
+    ``gt_label``."""
 
     def __call__(self, results: dict) -> dict:
         image = torch.from_numpy(np.ascontiguousarray(results['img'].transpose(2, 0, 1)))
-        sample = BaseDataElement(metainfo=dict(img_path=results['img_path']), gt_label=results['gt_label'])
-        return dict(inputs=image, data_samples=sample)
+        label = {key: results[key] for key in ('gt_label', ) if key in results}
+        return dict(inputs=image, data_samples=BaseDataElement(metainfo=dict(img_path=results['img_path']), **label))

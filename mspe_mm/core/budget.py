@@ -32,15 +32,20 @@ class TokenGridObjective:
         token_grids: The grids, each one number or (rows, columns).
         freeze: Train the kernels alone. Off, all of the model trains, as in FlexiViT: with ``kernel_sizes`` of the
             pretrained size alone, one kernel is resized to every patch size.
+        objective: ``'task'``: on another token grid there is no teacher to compare with place by place.
     """
 
     token_grids: Sequence[int | tuple[int, int]]
     freeze: bool = True
+    objective: str = 'task'
 
     def __post_init__(self) -> None:
         self.token_grids = [(g, g) if isinstance(g, int) else tuple(g) for g in self.token_grids]
         if not self.token_grids or any(len(g) != 2 or min(g) < 1 for g in self.token_grids):
             raise ValueError(f'token_grids must be positive numbers of tokens, got {self.token_grids}')
+        if self.objective != 'task':
+            raise ValueError(f"token_grids are trained with objective='task' only, got {self.objective!r}: the teacher's "
+                             'outputs are on the base grid')
 
     def __call__(self, patch_embed: MultiScalePatchEmbed, images: Tensor,
                  task_loss: Callable[[Tensor], Losses]) -> Losses:

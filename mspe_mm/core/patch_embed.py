@@ -241,6 +241,15 @@ class MultiScalePatchEmbed(nn.Module):
         finally:
             self._forced_grid = before
 
+    @contextmanager
+    def pretrained_only(self) -> Iterator[None]:
+        """Within the context, embed every image by the pretrained kernel, resized to fit: as if there were no other."""
+        before, self.kernels = self.kernels, nn.ModuleDict()
+        try:
+            yield
+        finally:
+            self.kernels = before
+
     def sharing_base(self, **changes: Any) -> MultiScalePatchEmbed:
         """A layer on the same pretrained kernel and norm, with this one's settings but for ``changes``, untrained."""
         settings = dict(

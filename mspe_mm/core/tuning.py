@@ -7,6 +7,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
+from .distillation import check_objective
 from .early_backward import EarlyBackward, Losses
 from .patch_embed import MultiScalePatchEmbed
 from .resize import resize_image
@@ -52,16 +53,20 @@ class MultiResolutionObjective:
         base_weight: lambda.
         sampling: ``'double'`` or ``'partition'``, see :func:`~mspe_mm.core.resolution.sampling_range`.
         aspect_jitter: Draw height and width of a resolution apart.
+        objective: What the loss l of a pass is, one of :data:`~mspe_mm.core.distillation.OBJECTIVES`; ``task_loss`` has to
+            compute it.
     """
 
     base_weight: float = 1.0
     sampling: str = 'double'
     aspect_jitter: bool = False
+    objective: str = 'task'
     _early_backward: EarlyBackward = field(default_factory=EarlyBackward, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.sampling not in SAMPLINGS:
             raise ValueError(f'unknown sampling {self.sampling!r}: choose one of {", ".join(SAMPLINGS)}')
+        check_objective(self.objective)
         if self.base_weight < 0:
             raise ValueError(f'base_weight (lambda of Eq. 7) must not be negative, got {self.base_weight}')
 

@@ -1,1 +1,1 @@
-"""Data sets that are made here instead of downloaded, and pairs of images that kernels are calibrated from."""
+"""Data sets that are made here instead of downloaded, images without annotations, and pairs of them for calibration."""

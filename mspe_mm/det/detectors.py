@@ -1,6 +1,8 @@
 """mmdet's detectors in the reference frame."""
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from mmdet.models.detectors import FCOS, CascadeRCNN, FasterRCNN, MaskRCNN, RetinaNet
 from mmdet.registry import MODELS
 from mmdet.structures import OptSampleList, SampleList
@@ -10,6 +12,7 @@ from torch import Tensor
 from ..core import MultiResolutionObjective, MultiScalePatchEmbed, convert_patch_embed, freeze_all_but_kernels, tuning_mode
 from ..core.adapter import find_patch_embed
 from ..core.convert import following_base
+from ..core.distillation import distillation_loss, feature_distance, require_annotations
 from ..errors import InputError
 from .data_preprocessor import MSPEDetDataPreprocessor
 from .frame import frame_scale, in_frame
@@ -25,9 +28,10 @@ class MultiResolutionDetectorMixin(FullPrecisionHeadsMixin):
     the frame.
 
     Args:
-        tuning: ``dict(base_weight=..., sampling=..., aspect_jitter=...)`` of
-            :class:`~mspe_mm.core.MultiResolutionObjective`; ``dict()`` takes the defaults. With None the detector trains
-            as the host's.
+        tuning: ``dict(objective=..., base_weight=..., sampling=..., aspect_jitter=...)`` of
+            :class:`~mspe_mm.core.MultiResolutionObjective`; ``dict()`` takes the defaults. Without annotations
+            ``objective='distill'``: the features that the heads see are compared. With None the detector trains as the
+            host's.
         patch_embed: ``dict(base_resolution=..., kernel_sizes=..., ...)`` of :func:`~mspe_mm.core.convert_patch_embed`, which
             gives a stock backbone (``SwinTransformer``, ``PyramidVisionTransformerV2``, ...) its MSPE layer.
         *args, **kwargs: The host's.
@@ -36,6 +40,8 @@ class MultiResolutionDetectorMixin(FullPrecisionHeadsMixin):
         InputError: If the backbone has no MSPE layer and cannot be given one, or the data preprocessor is for another base
             resolution.
     """
+
+    _features: tuple[Tensor, ...] | None = None
 
     def __init__(self, *args, tuning: dict | None = None, patch_embed: dict | None = None, **kwargs) -> None:
         super().__init__(*args, **kwargs)
@@ -55,9 +61,10 @@ class MultiResolutionDetectorMixin(FullPrecisionHeadsMixin):
             raise InputError(
                 f'data_preprocessor has img_size={preprocessor.base_resolution}, patch_size={preprocessor.patch_size} and '
                 f'backbone has img_size={layer.base_resolution}, patch_size={layer.patch_size}: they must be the same')
-        self.tuning = None
+        self.tuning, self.objective = None, 'task'
         if tuning is not None:
             self.tuning = MultiResolutionObjective(**tuning)
+            self.objective = self.tuning.objective
             freeze_all_but_kernels(self, layer)
 
     @property
@@ -98,8 +105,29 @@ class MultiResolutionDetectorMixin(FullPrecisionHeadsMixin):
                 f'{layer.base_resolution[0]} x {layer.base_resolution[1]}: resize, crop and pad to it in the train_pipeline')
         if self.tuning is None:
             return super().loss(batch_inputs, batch_data_samples)
+        require_annotations(self.objective, all('bboxes' in sample.gt_instances for sample in batch_data_samples))
         host_loss = super().loss
-        return self.tuning(layer, batch_inputs, lambda images: host_loss(images, batch_data_samples))
+        if self.objective == 'task':
+            return self.tuning(layer, batch_inputs, lambda images: host_loss(images, batch_data_samples))
+
+        def comparable(images: Tensor) -> tuple[tuple[Tensor, ...], Callable[[], dict]]:
+            features = self.extract_feat(images)
+            return features, lambda: self._with_features(features, lambda: host_loss(images, batch_data_samples))
+
+        return self.tuning(layer, batch_inputs, distillation_loss(
+            layer, batch_inputs, comparable, feature_distance, self.objective == 'both'))
+
+    def extract_feat(self, batch_inputs: Tensor) -> tuple[Tensor, ...]:
+        """The host's, or what is there already."""
+        return super().extract_feat(batch_inputs) if self._features is None else self._features
+
+    def _with_features(self, features: tuple[Tensor, ...], host_loss: Callable[[], dict]) -> dict:
+        """What ``host_loss`` returns if ``features`` are those of its images."""
+        self._features = features
+        try:
+            return host_loss()
+        finally:
+            self._features = None
 
     def predict(self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True) -> SampleList:
         """The host's, with heads in the reference frame."""

@@ -163,6 +163,45 @@ def test_tuning_has_a_loss_for_every_kernel_and_moves_nothing_else():
     assert moved == {f'backbone.patch_embed.kernels.{k}.{part}' for k in (4, 8, 12) for part in ('weight', 'bias')}
 
 
+@pytest.mark.parametrize('tune_base', [False, True])
+def test_both_objectives_are_the_cross_entropy_and_the_distance_in_one_forward_pass(tune_base):
+    state, found, passes = randomize(mspe(patch_embed=dict(tune_base=tune_base))).state_dict(), {}, {}
+    for objective in ('task', 'distill', 'both'):
+        model, seen = mspe(patch_embed=dict(tune_base=tune_base), tuning=dict(objective=objective)).train(), []
+        model.load_state_dict(state)
+        model.backbone.register_forward_hook(lambda *_, seen=seen: seen.append(1))
+        torch.manual_seed(0)
+        found[objective] = model(noise(4, 3, 64, 64, dtype=torch.float32), samples(0, 1, 2, 3), 'loss')
+        passes[objective] = len(seen)
+    names = ['k4', 'k8', 'k12', *(['k16', 'base'] if tune_base else [])]
+    assert passes == dict(task=len(names), distill=len(names) + 1, both=len(names) + 1)
+    assert list(found['distill']) == [f'{name}.loss_distill' for name in names]
+    assert found['both'].keys() == found['task'].keys() | found['distill'].keys()
+    for name, value in {**found['task'], **found['distill']}.items():
+        torch.testing.assert_close(found['both'][name], value)
+
+
+def test_the_teacher_is_the_stock_model_at_the_base_resolution():
+    host, model = stock(), mspe(patch_embed=dict(tune_base=True), tuning=dict(objective='distill'))
+    model.load_state_dict(named_for(model, host.state_dict()))
+    model.train().backbone.patch_embed.kernels['16'].weight.data.add_(noise(32, 3, 16, 16, dtype=torch.float32))
+    images = noise(4, 3, 64, 64, dtype=torch.float32)
+    losses = model(images, samples(0, 1, 2, 3), 'loss')
+    with torch.no_grad():
+        p, q = host(images).softmax(1), model(images).softmax(1)
+    torch.testing.assert_close(losses['base.loss_distill'], (p * (p / q).log()).sum(1).mean(), rtol=1e-4, atol=1e-6)
+    assert losses['base.loss_distill'] > 1e-4    # 100 times the tolerance
+
+
+def test_without_labels_there_is_a_distance_alone():
+    images, unlabelled = noise(2, 3, 64, 64, dtype=torch.float32), [BaseDataElement(), BaseDataElement()]
+    losses = mspe(tuning=dict(objective='distill')).train()(images, unlabelled, 'loss')
+    assert list(losses) == ['k4.loss_distill', 'k8.loss_distill', 'k12.loss_distill']
+    for objective in ('task', 'both'):
+        with pytest.raises(InputError, match=r"no annotations.*set model.tuning.objective='distill'"):
+            mspe(tuning=dict(objective=objective)).train()(images, unlabelled, 'loss')
+
+
 def test_without_tuning_everything_trains():
     assert all(parameter.requires_grad for parameter in mspe().parameters())
 

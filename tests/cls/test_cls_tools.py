@@ -42,6 +42,23 @@ def test_tuning_moves_the_kernels_and_nothing_else(world):
     assert all(tuned[name].abs().max() > 0 for name in kernels)
 
 
+def test_a_folder_of_images_tunes_the_kernels_and_nothing_else(world):
+    world.write_config('vit_mspe_synthetic_cls', 'distill.py', """
+model['kernel_sizes'] = (2, 4, 8)
+model['tuning'] = dict(objective='distill')
+load_from = 'base.pth'
+train_cfg = dict(max_epochs=1, val_interval=1)
+param_scheduler = []
+train_dataloader['dataset'] = dict(_delete_=True, type='ImageFolder', data_root='data/train', pipeline=train_pipeline)
+""")
+    world.call('train.py', 'distill.py')
+    base, tuned = weights(world.folder / 'base.pth'), weights(world.folder / 'work_dirs/distill/epoch_1.pth')
+    assert all(torch.equal(base[name], tuned[name]) for name in base)
+    assert all(value.any() for name, value in tuned.items() if '.kernels.' in name)
+    sentence = world.fails('train.py', 'distill.py', '--cfg-options', 'model.tuning.objective=both')
+    assert "the training data has no annotations, and tuning.objective='both' needs them" in sentence
+
+
 @pytest.fixture(scope='module')
 def swept(world):
     world.call('eval_multiscale.py', 'mspe.py', *TUNED, '--resolutions', '8', '12', '16x24', '32', '64', '--out-dir',

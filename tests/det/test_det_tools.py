@@ -99,6 +99,29 @@ def test_only_theta_moved(world):
     assert (world / 'work_dirs/vitdet_mspe_coco128/adapter.safetensors').stat().st_size < 200_000
 
 
+def test_a_folder_of_images_tunes_theta_alone(world, tool, coco):
+    Path('distill.py').write_text(f"""
+_base_ = './vitdet_mspe_coco128.py'
+model = dict(tuning=dict(objective='distill'))
+load_from = '{BASE}'
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='RandomResize', scale=(64, 64), ratio_range=(0.5, 2.0), keep_ratio=True),
+    dict(type='RandomCrop', crop_type='absolute_range', crop_size=(64, 64)),
+    dict(type='Pad', size=(64, 64), pad_val=dict(img=(114, 114, 114))),
+    dict(type='PackDetInputs'),
+]
+train_dataloader = dict(dataset=dict(_delete_=True, type='ImageFolder', data_root='{coco}', pipeline=train_pipeline))
+""")
+    tool('train.py', 'distill.py')
+    before, after = state(BASE), state('work_dirs/distill/epoch_2.pth')
+    assert all(torch.equal(after[name], before[name]) for name in before)
+    assert all(after[name].any() for name in after.keys() - before.keys())
+    with pytest.raises(SystemExit, match=r'no annotations, and tuning.objective=.task. needs them'):
+        tool('train.py', 'distill.py', '--cfg-options', 'model.tuning.objective=task')
+
+
 def test_adapter_on_the_base_checkpoint_is_the_tuned_model(world, tool):
     tool('test.py', 'vitdet_mspe_coco128.py', TUNED, '--work-dir', 'full')
     tool('test.py', 'vitdet_mspe_coco128.py', BASE, '--adapter', 'work_dirs/vitdet_mspe_coco128/adapter.safetensors',

@@ -152,9 +152,12 @@ def test_tuning_moves_theta_only(detector):
 
 
 @detectors
-@pytest.mark.parametrize('with_cp', [False, True])
-def test_the_gradient_is_that_of_the_hosts_losses_in_the_memory_of_one_pass(detector, with_cp):
-    model = lively(MODELS.build(DETECTORS[detector](tuning=dict(), backbone=dict(tune_base=True, with_cp=with_cp)))).train()
+@pytest.mark.parametrize(('tuning', 'with_cp'), [('task', False), ('task', True), ('distill', False), ('both', True)])
+def test_the_gradient_is_that_of_the_plain_losses_in_the_memory_of_one_pass(detector, tuning, with_cp):
+    model = lively(MODELS.build(DETECTORS[detector](
+        tuning=dict(objective=tuning), backbone=dict(tune_base=True, with_cp=with_cp)))).train()
+    for k, kernel in model.backbone.patch_embed.kernels.items():    # a distance at its minimum has no gradient
+        kernel.weight.data.normal_(std=0.1, generator=torch.Generator().manual_seed(int(k)))
     theta, results, peaks = list(model.backbone.patch_embed.kernels.parameters()), [], []
     for objective in (model.tuning, summed_losses):
         model.tuning = objective
@@ -165,7 +168,51 @@ def test_the_gradient_is_that_of_the_hosts_losses_in_the_memory_of_one_pass(dete
         assert all(parameter.grad is None for parameter in model.parameters())
     for actual, expected in zip(*results):
         assert relative_error(actual, expected) < 1e-5
-    assert peaks[0] < peaks[1] / 4    # of five passes
+    # Of five passes; without the heads the largest is more than a fifth, for its images are four times the base's.
+    assert peaks[0] < peaks[1] / (3 if tuning == 'distill' else 4)
+
+
+@detectors
+def test_both_objectives_are_the_hosts_losses_and_the_distance_in_one_forward_pass(detector):
+    state, found, passes = build(DETECTORS[detector]()).state_dict(), {}, {}
+    for objective in ('task', 'distill', 'both'):
+        model, seen = MODELS.build(DETECTORS[detector](tuning=dict(objective=objective))).train(), []
+        model.load_state_dict(state)
+        model.backbone.register_forward_hook(lambda *_, seen=seen: seen.append(1))
+        found[objective] = seeded(lambda model=model: model(**demo(model), mode='loss'))
+        passes[objective] = len(seen)
+    assert passes == dict(task=3, distill=4, both=4)
+    assert list(found['distill']) == [f'{name}.loss_distill' for name in ('k4', 'k8', 'k12')]
+    assert found['both'].keys() == found['task'].keys() | found['distill'].keys()
+    first = 'k4.loss_distill'    # then a two-stage detector draws its samples, and other resolutions are drawn
+    for name, value in {**found['task'], first: found['distill'][first]}.items():
+        torch.testing.assert_close(found['both'][name], value)
+
+
+@detectors
+def test_the_distance_is_between_the_features_that_the_heads_see(detector):
+    model = lively(MODELS.build(DETECTORS[detector](tuning=dict(objective='distill')))).train()
+    data, levels = demo(model), []
+    model.neck.register_forward_hook(lambda _, __, out: levels.append(out))
+    losses = seeded(lambda: model(**data, mode='loss'))
+    teacher, *students = levels
+    assert len(teacher) == 5
+    for value, student in zip(losses.values(), students):
+        expected = [((s - t).norm() / t.norm())**2 for s, t in zip(student, teacher)]
+        torch.testing.assert_close(value, torch.stack(expected).mean())
+
+
+def test_without_annotations_there_is_a_distance_alone():
+    for objective in ('distill', 'task', 'both'):
+        model = MODELS.build(mask_rcnn(tuning=dict(objective=objective))).train()
+        data = demo(model)
+        for sample in data['data_samples']:
+            sample.gt_instances = InstanceData()
+        if objective == 'distill':
+            assert list(model(**data, mode='loss')) == [f'k{k}.loss_distill' for k in (4, 8, 12)]
+        else:
+            with pytest.raises(InputError, match=r"no annotations.*set model.tuning.objective='distill'"):
+                model(**data, mode='loss')
 
 
 @detectors

@@ -244,8 +244,9 @@ def gradient_of_a_step(model: MSPEEncoderDecoder, seed: int = 0) -> tuple[torch.
 
 @pytest.mark.parametrize('with_cp', [False, True])    # the host's checkpoints are reentrant
 @pytest.mark.parametrize('head', ['naive', 'mla'])
-def test_the_gradient_is_that_of_the_hosts_losses_in_the_memory_of_one_pass(head, with_cp):
-    model = mspe_model(head, {}, with_cp=with_cp, tune_base=True)
+@pytest.mark.parametrize('objective', ['task', 'distill', 'both'])
+def test_the_gradient_is_that_of_the_plain_losses_in_the_memory_of_one_pass(head, with_cp, objective):
+    model = mspe_model(head, dict(objective=objective), with_cp=with_cp, tune_base=True)
     randomize(model)
     with saved_bytes(model) as count:
         gradients = gradient_of_a_step(model)
@@ -256,7 +257,52 @@ def test_the_gradient_is_that_of_the_hosts_losses_in_the_memory_of_one_pass(head
         expected = gradient_of_a_step(model)
     for gradient, reference in zip(gradients, expected):
         assert relative_error(gradient, reference) < 1e-5
-    assert count.peak < straightforward.peak / 4    # of five passes
+    # Of five passes; without the auxiliary heads the largest is more than a fifth, for its images are four times the base's.
+    assert count.peak < straightforward.peak / (3 if objective == 'distill' else 4)
+
+
+@every_head
+def test_both_objectives_are_the_hosts_losses_and_the_distance_in_one_forward_pass(head):
+    state, found, passes = randomize(mspe_model(head, tune_base=True)).state_dict(), {}, {}
+    for objective in ('task', 'distill', 'both'):
+        model, seen = mspe_model(head, dict(objective=objective), tune_base=True).train(), []
+        model.load_state_dict(state)
+        model.backbone.register_forward_hook(lambda *_, seen=seen: seen.append(1))
+        data = model.data_preprocessor(batch(), training=True)
+        torch.manual_seed(0)
+        found[objective], passes[objective] = model(**data, mode='loss'), len(seen)
+    assert passes == dict(task=5, distill=6, both=6)
+    assert list(found['distill']) == [f'{name}.loss_distill' for name in ('k4', 'k8', 'k12', 'k16', 'base')]
+    assert found['both'].keys() == found['task'].keys() | found['distill'].keys()
+    for name, value in {**found['task'], **found['distill']}.items():
+        torch.testing.assert_close(found['both'][name], value)
+
+
+def test_without_annotations_there_is_a_distance_alone():
+    data = batch()
+    for sample in data['data_samples']:
+        del sample.gt_sem_seg
+    losses = {}
+    for objective in ('distill', 'task', 'both'):
+        model = mspe_model(tuning=dict(objective=objective)).train()
+        prepared = model.data_preprocessor(data, training=True)
+        if objective == 'distill':
+            losses = model(**prepared, mode='loss')
+        else:
+            with pytest.raises(InputError, match=r"no annotations.*set model.tuning.objective='distill'"):
+                model(**prepared, mode='loss')
+    assert list(losses) == ['k4.loss_distill', 'k8.loss_distill', 'k12.loss_distill']
+
+
+def test_a_head_without_logits_is_refused():
+    config = stock_config()
+    config.update(type='MSPEEncoderDecoder', tuning=dict(objective='distill'), auxiliary_head=None)
+    config['backbone'].update(type='MSPEViT')
+    config['decode_head'] = dict(
+        type='PointHead', in_channels=[16], in_index=[3], channels=8, num_classes=CLASSES, align_corners=False,
+        loss_decode=LOSS)
+    with pytest.raises(InputError, match=r'distill.*compares logits, and PointHead has none'):
+        MODELS.build(config)
 
 
 RANK = '''

@@ -1,0 +1,14 @@
+# vitdet_mspe_coco.py without annotations: the published model at 1024 x 1024 teaches its patch embedding on the images
+# alone. Any folder of images will do, COCO's unlabeled2017 as well.
+_base_ = './vitdet_mspe_coco.py'
+model = dict(tuning=dict(objective='distill'))
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='RandomResize', scale=(1024, 1024), ratio_range=(0.1, 2.0), keep_ratio=True),
+    dict(type='RandomCrop', crop_type='absolute_range', crop_size=(1024, 1024)),
+    dict(type='Pad', size=(1024, 1024), pad_val=dict(img=(114, 114, 114))),
+    dict(type='PackDetInputs'),
+]
+train_dataloader = dict(
+    dataset=dict(_delete_=True, type='ImageFolder', data_root='data/coco/train2017', pipeline=train_pipeline))

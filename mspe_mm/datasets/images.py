@@ -1,0 +1,27 @@
+"""Images alone, for tuning without annotations (``objective='distill'``)."""
+from __future__ import annotations
+
+from pathlib import Path
+
+from mmengine.dataset import BaseDataset
+from mmengine.registry import DATASETS
+
+from .pairs import find_images
+
+
+@DATASETS.register_module()
+class ImageFolder(BaseDataset):
+    """The images of a folder and of the folders inside it, without annotations; every host finds it by its name.
+
+    Args:
+        *args, **kwargs: mmengine's: the folder is ``data_root`` and ``data_prefix.img_path``. ``metainfo`` is kept in
+            checkpoints, as that of other data sets is.
+
+    Raises:
+        InputError: If the folder does not exist or holds no image.
+    """
+
+    def load_data_list(self) -> list[dict]:
+        """``dict(img_path=..., img_id=...)`` of every image, in the order of their names."""
+        folder = Path(self.data_prefix.get('img_path') or self.data_root)
+        return [dict(img_path=str(folder / name), img_id=index) for index, name in enumerate(find_images(folder))]

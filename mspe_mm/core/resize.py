@@ -129,8 +129,11 @@ def pi_resize(weight: Tensor, size: tuple[int, int], interpolation: str = 'bilin
     dtype = torch.float64 if weight.dtype == torch.float64 else torch.float32
     rows = _pi_factor(height, h, interpolation, antialias, correlation, weight.device, dtype)
     columns = _pi_factor(width, w, interpolation, antialias, correlation, weight.device, dtype)
+    kernels = weight.to(dtype)
     with _full_precision(weight.device):
-        return (rows @ (weight.to(dtype) @ columns.T)).to(weight.dtype)
+        # Rows first is a quarter faster where they shrink (16 -> 12 on a CPU), a quarter slower where they grow (16 -> 32).
+        resized = rows @ kernels @ columns.T if height < h else rows @ (kernels @ columns.T)
+    return resized.to(weight.dtype)
 
 
 @lru_cache(maxsize=1024)

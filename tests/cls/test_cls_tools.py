@@ -44,7 +44,7 @@ def test_tuning_moves_the_kernels_and_nothing_else(world):
 
 def test_a_folder_of_images_tunes_the_kernels_and_nothing_else(world):
     world.write_config('vit_mspe_synthetic_cls', 'distill.py', """
-model['kernel_sizes'] = (2, 4, 8)
+model['patch_embed'] = dict(kernel_sizes=(2, 4, 8))
 model['tuning'] = dict(objective='distill')
 load_from = 'base.pth'
 train_cfg = dict(max_epochs=1, val_interval=1)

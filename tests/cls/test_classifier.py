@@ -14,16 +14,16 @@ from timm.models.mvitv2 import model_cfgs
 
 import mspe_mm.cls  # noqa: F401
 from mspe_mm.cls.classifier import create_timm_model
-from mspe_mm.core.adapter import find_patch_embed, load_adapter, save_adapter
+from mspe_mm.core.adapter import find_patch_embed
 from mspe_mm.errors import InputError
 from mspe_mm.runtime.checkpoint import named_for
 
 TINY = dict(img_size=64, embed_dim=32, depth=2, num_heads=2, num_classes=5)
-NAMES = ['vit_tiny_patch16_224', 'deit3_small_patch16_224', 'flexivit_small']
 
 # The families of docs/models.md: arguments of a tiny one, and its base resolution.
 VIT14 = dict(TINY, img_size=56)
 FAMILIES = {
+    'vit_tiny_patch16_224': (TINY, 64),
     'pvt_v2_b0': (dict(embed_dims=(8, 16, 16, 16), depths=(1, 1, 1, 1), num_heads=(1, 1, 1, 1), num_classes=5), 224),
     'swin_tiny_patch4_window7_224': (dict(img_size=32, window_size=4, embed_dim=16, depths=(2, 2), num_heads=(1, 2),
                                           num_classes=5), 32),
@@ -60,27 +60,6 @@ def samples(*labels):
     return [BaseDataElement(gt_label=label) for label in labels]
 
 
-@pytest.mark.parametrize('name', NAMES)
-def test_a_timm_checkpoint_loads_strictly_and_gives_timms_output_at_the_base_resolution(name):
-    host, model = stock(name), mspe(name)
-    model.load_state_dict(named_for(model, host.state_dict()), strict=True)
-    images = noise(2, 3, 64, 64, dtype=torch.float32)
-    with torch.no_grad():
-        assert torch.equal(model.eval()(images), host(images))
-
-
-@pytest.mark.parametrize('name', NAMES)
-@pytest.mark.parametrize('size', [(32, 32), (128, 64)])
-def test_the_untrained_model_is_timms_own_with_its_weights_resampled_by_timm(name, size):
-    host, model = stock(name), mspe(name, patch_embed=dict(interpolation='bicubic'))
-    model.load_state_dict(named_for(model, host.state_dict()))
-    host.set_input_size(img_size=size, patch_size=(size[0] // 4, size[1] // 4))
-    images = noise(2, 3, *size, dtype=torch.float32)
-    with torch.no_grad():
-        # timm's resampler works in float32: 1e-6 of the tokens, which the blocks may enlarge.
-        torch.testing.assert_close(model.eval()(images), host(images), rtol=1e-4, atol=1e-5)
-
-
 @pytest.mark.parametrize('size', [(16, 16), (24, 40), (64, 64), (100, 64), (128, 128)])
 def test_the_token_grid_never_changes(size):
     model = mspe().eval()
@@ -92,6 +71,7 @@ def test_the_token_grid_never_changes(size):
 
 
 def test_every_family_classifies_as_timm_does_and_at_half_the_resolution(family):
+    """With timm's checkpoint, loaded by ``strict=True``. The rest is tests/core/test_convert.py's."""
     host, model, base = family
     assert model.mspe_layer.base_resolution == (base, base)
     small = noise(2, 3, base // 2, base // 2, dtype=torch.float32)
@@ -123,7 +103,7 @@ def test_every_family_is_tuned_by_its_kernels_alone(family):
 def test_the_stock_patch_size_gives_other_grids_where_timms_model_can_have_them(name, size, tokens):
     """The baselines need it, though timm's models are made strict."""
     model = MODELS.build(dict(type='MSPEClassifier', timm_name=name, patch_embed=dict(kernel_policy='constant'),
-                              model_kwargs=dict(TINY) if name not in FAMILIES else FAMILIES[name][0])).eval()
+                              model_kwargs=FAMILIES[name][0])).eval()
     assert model.mspe_layer.token_grid(size) == tokens
     assert model(noise(1, 3, *size, dtype=torch.float32)).shape == (1, 5)
 
@@ -206,6 +186,19 @@ def test_without_tuning_everything_trains():
     assert all(parameter.requires_grad for parameter in mspe().parameters())
 
 
+def test_all_of_a_plain_model_trains_at_several_resolutions():
+    """ResFormer's training: stock patches, and tokens that follow the image."""
+    model = MODELS.build(dict(type='TimmClassifier', timm_name='vit_tiny_patch16_224', model_kwargs=TINY,
+                              resolutions=[32, (64, 48)]))
+    counts = []
+    model.backbone.blocks[0].register_forward_hook(lambda module, args, out: counts.append(args[0].shape[1]))
+    losses = model(noise(2, 3, 64, 64, dtype=torch.float32), samples(0, 1), 'loss')
+    assert set(losses) == {'r32x32.loss', 'r64x48.loss'}
+    assert counts == [1 + 4, 1 + 12]
+    with pytest.raises(InputError, match='give one of them'):
+        mspe(tuning=dict(), resolutions=[32])
+
+
 def test_mmengine_does_not_draw_the_weights_anew():
     model = mspe()
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -226,18 +219,6 @@ def test_checkpoints_are_loaded_by_timm(tmp_path, suffix):
     with torch.no_grad():
         assert torch.equal(model(images), host(images))
     assert not find_patch_embed(model).is_tuned()    # kernels start from the loaded weights
-
-
-def test_an_adapter_goes_round_and_is_refused_by_other_weights(tmp_path):
-    model, other = mspe(), mspe()
-    with torch.no_grad():
-        find_patch_embed(model).kernels['4'].weight.add_(1)
-    save_adapter(find_patch_embed(model), tmp_path / 'a.safetensors')
-    with pytest.raises(InputError, match='does not fit this checkpoint'):
-        load_adapter(find_patch_embed(other), tmp_path / 'a.safetensors')
-    other.backbone.patch_embed.proj.load_state_dict(model.backbone.patch_embed.proj.state_dict())
-    load_adapter(find_patch_embed(other), tmp_path / 'a.safetensors')
-    assert torch.equal(find_patch_embed(other).kernels['4'].weight, find_patch_embed(model).kernels['4'].weight)
 
 
 def test_an_unknown_name_is_named_with_its_neighbour():

@@ -1,12 +1,11 @@
 """How much arithmetic a step is, and how much of it the device could do."""
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
-
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from ..runtime.compile import without_compiling
 from .timing import Step
 
 
@@ -16,14 +15,9 @@ def count_flops(step: Step) -> int | None:
     Returns:
         The count; None if nothing could be counted, as of compiled code before PyTorch 2.6.
     """
-    with _without_compiling(), FlopCounterMode(display=False, custom_mapping=_attention_on_cpu()) as counter:
+    with without_compiling(), FlopCounterMode(display=False, custom_mapping=_attention_on_cpu()) as counter:
         step(0)
     return counter.get_total_flops() or None
-
-
-def _without_compiling() -> AbstractContextManager:
-    set_stance = getattr(torch.compiler, 'set_stance', None)
-    return set_stance('force_eager') if set_stance else nullcontext()
 
 
 def _attention_on_cpu() -> dict:

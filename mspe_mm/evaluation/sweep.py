@@ -26,7 +26,7 @@ from .tasks import task_of
 
 def evaluate(runner: Runner, method: str, resolution: tuple[int, int], bootstrap: int = 0,
              token_grid: tuple[int, int] | None = None, calibrated: MultiScalePatchEmbed | None = None,
-             degrade: list[dict] | None = None) -> dict:
+             degrade: list[dict] | None = None, warm_up: bool = False) -> dict:
     """One row: ``method`` on the test set with its images at ``resolution``.
 
     Args:
@@ -39,6 +39,7 @@ def evaluate(runner: Runner, method: str, resolution: tuple[int, int], bootstrap
         calibrated: The layer of the method ``'calibrated'``.
         degrade: How the images lose their resolution, see :class:`~mspe_mm.evaluation.transforms.ChangeResolution`; by
             default by the layer's downsampling model.
+        warm_up: Run the first batch once more before, untimed: that is when a compiled model is compiled.
 
     Returns:
         ``{'method', 'resolution', 'metrics', 'images_per_second', 'token_grid', 'kernel_size'}``, ``'intervals'`` with
@@ -69,6 +70,9 @@ def evaluate(runner: Runner, method: str, resolution: tuple[int, int], bootstrap
             task.scaled_inference(model, seen_scale), torch.no_grad():
         for batch in tqdm(loader, desc=f'{method} {resolution[0]} x {resolution[1]}', leave=False, unit='batch',
                           disable=None if is_main_process() else True):    # None: a bar on terminals, none in logs
+            if warm_up:
+                runner.model.test_step(copy.deepcopy(batch))
+                warm_up = False
             start = _now()
             outputs = runner.model.test_step(batch)
             seconds += _now() - start

@@ -44,6 +44,7 @@ def parse_args():
     parser.add_argument('--bootstrap', type=int, default=0, metavar='N',
                         help='resamples for 95%% intervals over images (1000 is usual); default none')
     parser.add_argument('--resume', action='store_true', help='keep the rows that are already in OUT_DIR/results.json')
+    cli.add_speed_arguments(parser)
     args = parser.parse_args()
     if not (args.resolutions or args.token_grid):
         parser.error('--resolutions or --token-grid must be given')
@@ -75,6 +76,7 @@ def main():
     cfg.setdefault('strict_load', True)
     runner = cli.build_runner(cfg)
     layer = cli.require_mspe(runner.model, args.config)
+    speed = cli.speed_up(runner.model, args)
     runner.load_or_resume()
     if 'mspe' in args.methods and not layer.is_tuned():
         print('warning: no kernel has been tuned, so mspe is untrained here: give --adapter or a tuned checkpoint',
@@ -96,9 +98,9 @@ def main():
                   finetuned=args.finetuned, training_seconds=seconds or None, degrade=degrade,
                   reference_resolution=[height, width],
                   downsampling=dict(interpolation=layer.interpolation, antialias=layer.antialias),
-                  bootstrap=args.bootstrap)
+                  bootstrap=args.bootstrap, **speed)
     metrics = task.HEADLINE_METRICS, task.TABLE_METRICS
-    settings = dict(calibrated=calibrated, degrade=degrade, finetuned=finetuned)
+    settings = dict(calibrated=calibrated, degrade=degrade, finetuned=finetuned, warm_up=args.compile)
     if args.token_grid:
         results = budget_sweep(runner, args.methods, cli.full_sizes(args.token_grid, layer.grid_size), resolutions[0],
                                args.out_dir, header, args.bootstrap, args.resume, **settings)

@@ -12,6 +12,7 @@ def parse_args():
     parser.add_argument('--show-dir', help='folder for painted predictions')
     parser.add_argument('--wait-time', type=float, default=2, help='seconds to show each prediction')
     parser.add_argument('--tta', action='store_true', help='test-time augmentation')
+    cli.add_speed_arguments(parser)
     return parser.parse_args()
 
 
@@ -41,7 +42,9 @@ def main():
             cfg.test_evaluator.outfile_prefix = str(Path(args.out) / 'results')
         else:
             cfg.test_evaluator.update(output_dir=args.out, keep_results=True)
-    cli.build_runner(cfg).test()
+    runner = cli.build_runner(cfg)
+    cli.speed_up(runner.model, args)
+    runner.test()
 
 
 if __name__ == '__main__':

@@ -1,12 +1,10 @@
 """How much arithmetic a step is, and how much of it the device could do."""
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
-
 import torch
 
 from ..core.linear import linear
-from ..evaluation.flops import count_flops as count
+from ..evaluation import flops
 from .timing import Step
 
 
@@ -16,13 +14,7 @@ def count_flops(step: Step) -> int | None:
     Returns:
         The count; None if nothing could be counted, as of compiled code before PyTorch 2.6.
     """
-    with _without_compiling():
-        return count(lambda: step(0)) or None
-
-
-def _without_compiling() -> AbstractContextManager:
-    set_stance = getattr(torch.compiler, 'set_stance', None)
-    return set_stance('force_eager') if set_stance else nullcontext()
+    return flops.count_flops(lambda: step(0)) or None
 
 
 def matmul(device: str, dtype: torch.dtype, size: int | None = None) -> tuple[Step, int]:

@@ -8,10 +8,12 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from ..runtime.compile import without_compiling
+
 
 def count_flops(run: Callable[[], object]) -> int:
     """Floating-point operations of matrix products, convolutions and attention in ``run()``; a multiply-add is two."""
-    with FlopCounterMode(display=False, custom_mapping=_missing_formulas()) as counter:
+    with without_compiling(), FlopCounterMode(display=False, custom_mapping=_missing_formulas()) as counter:
         run()
     return counter.get_total_flops()
 

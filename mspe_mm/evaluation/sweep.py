@@ -4,7 +4,8 @@ from __future__ import annotations
 import copy
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from mmengine.dist import all_gather_object, is_main_process
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
+from torch import Tensor
 from tqdm import tqdm
 
 from ..core import MultiScalePatchEmbed
@@ -24,22 +26,17 @@ from .report import number, save_json
 from .tasks import task_of
 
 
-def evaluate(runner: Runner, method: str, resolution: tuple[int, int], bootstrap: int = 0,
-             token_grid: tuple[int, int] | None = None, calibrated: MultiScalePatchEmbed | None = None,
-             degrade: list[dict] | None = None, finetuned: dict[str, torch.Tensor] | None = None) -> dict:
+def evaluate(runner: Runner, method: str, resolution: tuple[int, int], bootstrap: int = 0, warm_up: bool = False,
+             **settings: Any) -> dict:
     """One row: ``method`` on the test set with its images at ``resolution``.
 
     Args:
         runner: With its model loaded; its config's ``test_dataloader`` and ``test_evaluator`` are used.
         method: One of :data:`~mspe_mm.evaluation.methods.METHODS`.
-        resolution: (height, width) in pixels that the base resolution becomes; images of another size than the base, and
-            sliding windows, change by the same factors.
+        resolution: See :func:`prepared`.
         bootstrap: Resamples for the 95% intervals over images; 0 for none.
-        token_grid: (rows, columns) to put on the images instead of the base grid; the arithmetic is counted then.
-        calibrated: The layer of the method ``'calibrated'``.
-        degrade: How the images lose their resolution, see :class:`~mspe_mm.evaluation.transforms.ChangeResolution`; by
-            default by the layer's downsampling model.
-        finetuned: The state dict of the method ``'finetuned'``.
+        warm_up: Run the first batch once more before, untimed: that is when a compiled model is compiled.
+        **settings: Of :func:`prepared`. With a ``token_grid``, the arithmetic is counted.
 
     Returns:
         ``{'method', 'resolution', 'metrics', 'images_per_second', 'token_grid', 'kernel_size', 'trained_parameters'}``,
@@ -48,43 +45,32 @@ def evaluate(runner: Runner, method: str, resolution: tuple[int, int], bootstrap
         that the stock patch size gives, ``'metrics'`` is empty, ``'images_per_second'`` None, and ``'failure'`` says why.
     """
     task = task_of(runner.cfg)
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    layer = find_patch_embed(model)
-    base = layer.base_resolution
-    scale = tuple(length / whole for length, whole in zip(resolution, base))
-    restore = restores_image(method)
-
-    loader_cfg = copy.deepcopy(runner.cfg.test_dataloader)
-    loader_cfg.dataset.pipeline = transforms.at_resolution(
-        loader_cfg.dataset.pipeline, scale=scale, interpolation=layer.interpolation, antialias=layer.antialias,
-        restore=restore, degrade=degrade)
-    loader_cfg.persistent_workers = False    # each row has a loader of its own
-    loader = runner.build_dataloader(loader_cfg)
-    evaluator = runner.build_evaluator(task.evaluator_config(runner.cfg.test_evaluator, bootstrap))
-    evaluator.dataset_meta = loader.dataset.metainfo
-
-    model.eval()
     seconds, failure = 0., None
-    seen_scale = (1., 1.) if restore else scale
-    batch_size = task.batch_size(model, base if restore else resolution)
-    with using_method(model, method, calibrated, finetuned) as used, used.force_grid(token_grid), \
-            task.scaled_inference(model, seen_scale), torch.no_grad():
+    with prepared(runner, method, resolution, **settings) as (loader_cfg, layer, batch_size):
+        loader = runner.build_dataloader(loader_cfg)
+        evaluator = runner.build_evaluator(task.evaluator_config(runner.cfg.test_evaluator, bootstrap))
+        evaluator.dataset_meta = loader.dataset.metainfo
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        at_base = tuple(resolution) == layer.base_resolution
         for batch in tqdm(loader, desc=f'{method} {resolution[0]} x {resolution[1]}', leave=False, unit='batch',
                           disable=None if is_main_process() else True):    # None: a bar on terminals, none in logs
-            start = _now()
             try:
+                if warm_up:
+                    runner.model.test_step(copy.deepcopy(batch))
+                    warm_up = False
+                start = _now()
                 outputs = runner.model.test_step(batch)
             except (AssertionError, RuntimeError, ValueError) as error:
-                if not may_fail(method) or scale == (1., 1.) or isinstance(error, torch.cuda.OutOfMemoryError):
+                if not may_fail(method) or at_base or isinstance(error, torch.cuda.OutOfMemoryError):
                     raise
                 failure = ' '.join(str(error).split()) or type(error).__name__
                 break
             seconds += _now() - start
             evaluator.process(data_samples=outputs, data_batch=batch)
-        row = dict(method=method, resolution=list(resolution), token_grid=list(used.token_grid(batch_size)),
-                   kernel_size=list(used.kernel_size(batch_size)),
+        row = dict(method=method, resolution=list(resolution), token_grid=list(layer.token_grid(batch_size)),
+                   kernel_size=list(layer.kernel_size(batch_size)),
                    trained_parameters=trained_parameters(model, method))
-        if token_grid and failure is None:
+        if settings.get('token_grid') and failure is None:
             row['gflops'] = count_flops(lambda: runner.model.test_step(batch)) / len(outputs) / 1e9
     failures = [text for text in all_gather_object(failure) if text]    # every process has to know
     if failures:
@@ -96,6 +82,44 @@ def evaluate(runner: Runner, method: str, resolution: tuple[int, int], bootstrap
         row['intervals'] = intervals
     row['images_per_second'] = len(loader.sampler) / seconds
     return row
+
+
+@contextmanager
+def prepared(runner: Runner, method: str, resolution: tuple[int, int], *, token_grid: tuple[int, int] | None = None,
+             calibrated: MultiScalePatchEmbed | None = None, degrade: list[dict] | None = None,
+             finetuned: dict[str, Tensor] | None = None) -> Iterator[tuple[Any, MultiScalePatchEmbed, tuple[int, int]]]:
+    """Within the context, the model of ``runner`` is that of ``method``, in eval mode, without gradients.
+
+    Args:
+        runner: With its model loaded.
+        method: One of :data:`~mspe_mm.evaluation.methods.METHODS`.
+        resolution: (height, width) in pixels that the base resolution becomes; images of another size than the base, and
+            sliding windows, change by the same factors.
+        token_grid: (rows, columns) to put on the images instead of the base grid.
+        calibrated: The layer of the method ``'calibrated'``.
+        degrade: How the images lose their resolution, see :class:`~mspe_mm.evaluation.transforms.ChangeResolution`; by
+            default by the layer's downsampling model.
+        finetuned: The state dict of the method ``'finetuned'``.
+
+    Yields:
+        The config's ``test_dataloader`` with images as the method gets them, the layer that embeds them, and (height,
+        width) of the batch that an image of the base resolution becomes.
+    """
+    task = task_of(runner.cfg)
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    layer = find_patch_embed(model)
+    scale = tuple(length / whole for length, whole in zip(resolution, layer.base_resolution))
+    restore = restores_image(method)
+    loader_cfg = copy.deepcopy(runner.cfg.test_dataloader)
+    loader_cfg.dataset.pipeline = transforms.at_resolution(
+        loader_cfg.dataset.pipeline, scale=scale, interpolation=layer.interpolation, antialias=layer.antialias,
+        restore=restore, degrade=degrade)
+    loader_cfg.persistent_workers = False    # each row has a loader of its own
+    model.eval()
+    seen = layer.base_resolution if restore else resolution
+    with using_method(model, method, calibrated, finetuned) as used, used.force_grid(token_grid), \
+            task.scaled_inference(model, (1., 1.) if restore else scale), torch.no_grad():
+        yield loader_cfg, used, task.batch_size(model, seen)
 
 
 def _now() -> float:

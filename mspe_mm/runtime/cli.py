@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config, DictAction
+from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.registry import MODELS, RUNNERS, init_default_scope
 from mmengine.runner import Runner
 
@@ -19,6 +20,9 @@ from ..core import MultiScalePatchEmbed
 from ..errors import InputError
 from . import fileio, runner  # noqa: F401  registers the backend and the runner
 from .checks import check_loading
+from .compile import compile_blocks
+from .memory_format import use_channels_last
+from .precision import DTYPES, use_mixed_precision
 from .runner import layer_key  # noqa: F401  for the tools
 
 
@@ -38,6 +42,14 @@ def parser(description: str, checkpoint: bool = False) -> argparse.ArgumentParse
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by torch.distributed.launch')
     return parser
+
+
+def add_speed_arguments(parser: argparse.ArgumentParser) -> None:
+    """How a model that is only tested may run faster, see :func:`speed_up`."""
+    parser.add_argument('--amp', nargs='?', const=DTYPES[0], choices=DTYPES, metavar='DTYPE',
+                        help=f'mixed precision: {" or ".join(DTYPES)}; default %(const)s')
+    parser.add_argument('--compile', action='store_true', help="compile the encoder's blocks")
+    parser.add_argument('--channels-last', action='store_true', help='convolutions of necks and heads channels-last')
 
 
 def load_config(args: argparse.Namespace) -> Config:
@@ -145,6 +157,23 @@ def build_runner(cfg: Config) -> Runner:
     """The runner of a config: this package's, unless the config names its own ``runner_type``."""
     cfg.setdefault('runner_type', 'MSPERunner')
     return RUNNERS.build(cfg)
+
+
+def speed_up(model: torch.nn.Module, args: argparse.Namespace) -> dict:
+    """Have a runner's model run as the arguments of :func:`add_speed_arguments` say; returns what identifies such a run.
+
+    Raises:
+        InputError: If it cannot.
+    """
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
+    if args.amp:
+        use_mixed_precision(model, args.amp)
+    if args.compile:
+        compile_blocks(model)
+    if args.channels_last:
+        use_channels_last(model)
+    return dict(precision=args.amp or 'float32', compile=args.compile, channels_last=args.channels_last)
 
 
 def require_mspe(model: torch.nn.Module, config: str) -> MultiScalePatchEmbed:

@@ -41,7 +41,7 @@ def test_a_faster_sweep_has_nearly_the_same_figures(world, plain, out, args):
     assert (results['compile'], results['channels_last']) == ('--compile' in args, '--channels-last' in args)
     assert len(results['rows']) == 4
     for row, expected in zip(results['rows'], plain['rows']):
-        assert row['metrics']['aAcc'] == pytest.approx(expected['metrics']['aAcc'], abs=2)
+        assert row['metrics']['aAcc'] == pytest.approx(expected['metrics']['aAcc'], abs=0.5)
         assert row['images_per_second'] > 0
 
 
@@ -57,7 +57,7 @@ def test_the_test_tool_takes_the_same_arguments(world):
         world.call('test.py', *MODEL, '--work-dir', work_dir, *args)
         (log, ) = (world.folder / work_dir).glob('*/*.json')
         accuracies.append(json.loads(log.read_text())['aAcc'])
-    assert accuracies[1] == pytest.approx(accuracies[0], abs=2)
+    assert accuracies[1] == pytest.approx(accuracies[0], abs=0.5)
 
 
 @pytest.mark.parametrize(('args', 'sentence'), [

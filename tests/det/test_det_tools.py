@@ -118,7 +118,7 @@ train_dataloader = dict(dataset=dict(_delete_=True, type='ImageFolder', data_roo
     before, after = state(BASE), state('work_dirs/distill/epoch_2.pth')
     assert all(torch.equal(after[name], before[name]) for name in before)
     assert all(after[name].any() for name in after.keys() - before.keys())
-    with pytest.raises(SystemExit, match='no annotations, and tuning.objective=.task. needs them'):
+    with pytest.raises(SystemExit, match=r'no annotations, and tuning.objective=.task. needs them'):
         tool('train.py', 'distill.py', '--cfg-options', 'model.tuning.objective=task')
 
 

@@ -61,9 +61,12 @@ class Runs:
 
     def __init__(self, plan: Plan, out_dir: Path, options: dict) -> None:
         self.plan, self.out_dir, self.options = plan, out_dir, options
-        self.checkpoint = self.config({}, 0).load_from
+        cfg = self.config({}, 0)
+        self.checkpoint = cfg.get('load_from')
         if not self.checkpoint:
             raise InputError(f'config {plan.base} has no load_from: add --cfg-options load_from=CHECKPOINT')
+        if not any(hook['type'] == 'AdapterHook' for hook in cfg.get('custom_hooks', [])):
+            raise InputError(f'config {plan.base} tunes no patch embedding: its custom_hooks have no AdapterHook')
 
     def config(self, options: dict, seed: int) -> Config:
         """The base config with ``options``; what it leaves is the adapter alone."""

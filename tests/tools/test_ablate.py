@@ -108,6 +108,7 @@ def test_a_run_that_fails_is_named(ablated):
     (("images = 'data/images/train'", ''), "init='calibrated', and no images"),
     (("'random', 'tune'", "'zero', 'tune'"), "variant random has init='zero': choose one of pi, calibrated, random"),
     (('default=dict()', "**{'a/b': {}}"), "variant 'a/b' gives a folder its name"),
+    (('ablated.py', 'base.py'), 'config base.py has no load_from: add --cfg-options load_from=CHECKPOINT'),
     (('seeds = ', 'seeds = = '), 'plan bad.py cannot be read'),
 ])
 def test_plans_that_make_no_sense(world, change, sentence):

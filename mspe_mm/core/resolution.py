@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 
 KERNEL_POLICIES = ('fixed', 'isotropic', 'constant')
-SAMPLINGS = ('double', 'partition')
+SAMPLINGS = ('double', 'partition', 'native')
 
 
 def default_kernel_sizes(patch_size: int) -> tuple[int, ...]:
@@ -80,6 +80,7 @@ def sampling_range(kernel_sizes: Sequence[int], index: int, sampling: str = 'dou
         index: Which kernel.
         sampling: ``'double'`` is [k / 2, 2 k], what the paper's authors ran. ``'partition'`` is the kernel's own share of
             [k_1 / 2, 2 k_K], cut half-way between neighbours: what the paper's text says, and where Eq. 10 sends images.
+            ``'native'`` is k alone.
 
     Returns:
         The smallest and the largest patch size in pixels, both included.
@@ -88,6 +89,8 @@ def sampling_range(kernel_sizes: Sequence[int], index: int, sampling: str = 'dou
         ValueError: For an unknown sampling.
     """
     k = kernel_sizes[index]
+    if sampling == 'native':
+        return k, k
     low, high = max(1, math.ceil(k / 2)), 2 * k
     if sampling == 'double':
         return low, high

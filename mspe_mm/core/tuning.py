@@ -51,7 +51,7 @@ class MultiResolutionObjective:
 
     Args:
         base_weight: lambda.
-        sampling: ``'double'`` or ``'partition'``, see :func:`~mspe_mm.core.resolution.sampling_range`.
+        sampling: ``'double'``, ``'partition'`` or ``'native'``, see :func:`~mspe_mm.core.resolution.sampling_range`.
         aspect_jitter: Draw height and width of a resolution apart.
         objective: What the loss l of a pass is, one of :data:`~mspe_mm.core.distillation.OBJECTIVES`; ``task_loss`` has to
             compute it.

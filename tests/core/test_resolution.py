@@ -115,6 +115,11 @@ def test_the_partition_is_where_eq_10_sends_images(kernels, grid):
             assert choose_kernel((patch * grid[0], patch * grid[1]), grid, kernels) == index
 
 
+def test_a_native_sampling_is_the_kernels_own_size():
+    assert [sampling_range(PAPER, i, 'native') for i in range(4)] == [(k, k) for k in PAPER]
+    assert draw_patch_size(PAPER, 2, 'native', aspect_jitter=True) == (12, 12)
+
+
 @pytest.mark.parametrize('sampling', ['double', 'partition'])
 @pytest.mark.parametrize('index', range(4))
 def test_draws_are_square_and_uniform_over_the_range(index, sampling):

@@ -1,0 +1,25 @@
+# How the test images are shrunk, and whether the layer's resize matrix is of the same model (matched) or antialiased bilinear
+# (unmatched): untuned, which is FlexiViT, and tuned.
+base = '../setr_mspe_camvid.py'
+seeds = (0, 1, 2)
+resolutions = (30, 60, 90, 120, 180, 210)
+model = 'model.backbone.downsampling'
+variants = dict(
+    bilinear=dict(tune=False),
+    bilinear_tuned={},
+    opencv_unmatched=dict(tune=False, degrade='by_opencv'),
+    opencv_matched={'tune': False, model: dict(interpolation='bilinear', antialias=False)},
+    opencv_unmatched_tuned=dict(degrade='by_opencv'),
+    opencv_matched_tuned={model: dict(interpolation='bilinear', antialias=False)},
+    bicubic_unmatched=dict(tune=False, degrade='by_bicubic'),
+    bicubic_matched={'tune': False, model: dict(interpolation='bicubic')},
+    bicubic_unmatched_tuned=dict(degrade='by_bicubic'),
+    bicubic_matched_tuned={model: dict(interpolation='bicubic')},
+    area_unmatched=dict(tune=False, degrade='by_area'),
+    area_matched={'tune': False, model: dict(interpolation='area')},
+    area_unmatched_tuned=dict(degrade='by_area'),
+    area_matched_tuned={model: dict(interpolation='area')},
+    nearest_unmatched=dict(tune=False, degrade='by_nearest'),
+    nearest_matched={'tune': False, model: dict(interpolation='nearest')},
+    nearest_unmatched_tuned=dict(degrade='by_nearest'),
+    nearest_matched_tuned={model: dict(interpolation='nearest')})

@@ -1,0 +1,123 @@
+"""Ablations by the command line: two variants with two seeds, a restart, and what is refused."""
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+PLAN = '''
+base = 'ablated.py'
+seeds = (0, 1)
+resolutions = [16, '32x48']
+references = ['flexivit']
+images = 'data/images/train'
+variants = dict(
+    default=dict(),
+    random={'init': 'random', 'tune': False, 'model.backbone.parameterization': 'native'},
+    calibrated={'init': 'calibrated', 'num_images': 4})
+'''
+
+
+@pytest.fixture(scope='module')
+def ablated(world):
+    """The world with ``plan.py``, and the tables of its variants."""
+    world.write_config('setr_mspe_synthetic', 'ablated.py', "load_from = 'base.pth'\ntrain_cfg = dict(max_epochs=1)\n"
+                       'param_scheduler = []')
+    (world.folder / 'plan.py').write_text(PLAN)
+    done = world.run('ablate.py', 'plan.py', '--out-dir', 'ablation', '--variants', 'default', 'random')
+    return world, done.stdout
+
+
+def test_a_table_has_all_variants_with_their_spread(ablated):
+    world, printed = ablated
+    found = json.loads((world.folder / 'ablation/ablation.json').read_text())
+    assert {(row['variant'], row['seed'], tuple(row['resolution'])) for row in found['rows']} == {
+        (variant, seed, size) for size in ((16, 16), (32, 48)) for variant, seed in (
+            ('flexivit', 0), *((name, seed) for name in ('default', 'random') for seed in (0, 1)))}
+    assert (found['base'], found['checkpoint']) == ('ablated.py', 'base.pth')
+    table = (world.folder / 'ablation/table.md').read_text()
+    lines = {line.split('|')[1].strip(): line for line in table.splitlines() if line.startswith('| ')}
+    assert [name for name in lines if name != 'mIoU'] == ['flexivit', 'default', 'random']
+    assert '±' not in lines['flexivit']
+    assert all(lines[name].count('±') == 3 for name in ('default', 'random'))
+    assert 'random, seed 1: mIoU' in printed
+    assert (world.folder / 'ablation/ablation.png').stat().st_size > 10_000
+
+
+def commands(folder):
+    """The tools that a log names, in order."""
+    return [line.split('/tools/')[1].split()[0] for line in (folder / 'log.txt').read_text().splitlines()
+            if line.startswith('$ ')]
+
+
+def test_a_run_has_its_settings_and_seeds_differ(ablated):
+    folder = ablated[0].folder / 'ablation'
+    assert commands(folder / 'default/seed_1') == ['train.py', 'eval_multiscale.py']
+    assert commands(folder / 'random/seed_1') == ['eval_multiscale.py']
+    for name, adapter in (('default', 'adapter'), ('random', 'init')):
+        results = json.loads((folder / f'{name}/seed_1/results.json').read_text())
+        assert results['adapter'] == f'ablation/{name}/seed_1/{adapter}.safetensors'
+        config = (folder / f'{name}/seed_1/config.py').read_text()
+        assert 'randomness = dict(seed=1)' in config
+        assert ("parameterization='native'" in config) == (name == 'random')
+        first, second = (load_file(folder / f'{name}/seed_{seed}/{adapter}.safetensors')['4.weight'] for seed in (0, 1))
+        assert not torch.equal(first, second)
+
+
+def test_a_calibrated_run_starts_from_the_calibration(ablated):
+    world, _ = ablated
+    world.call('ablate.py', 'plan.py', '--out-dir', 'calibrated', '--variants', 'calibrated', '--seeds', '1')
+    folder = world.folder / 'calibrated/calibrated'
+    assert commands(folder) == ['calibrate.py']
+    assert '--num-images 4' in (folder / 'log.txt').read_text()
+    assert commands(folder / 'seed_1') == ['train.py', 'eval_multiscale.py']
+    assert '--adapter calibrated/calibrated/init.safetensors' in (folder / 'seed_1/log.txt').read_text()
+    assert 'Load adapter from calibrated/calibrated/init.safetensors' in (folder / 'seed_1/log.txt').read_text()
+
+
+def test_a_restart_does_only_what_is_missing(ablated):
+    world, _ = ablated
+    folder = world.folder / 'ablation'
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob('log.txt')}
+    table = (folder / 'table.md').read_text()
+    (folder / 'default/seed_1/rows.json').unlink()
+    world.call('ablate.py', 'plan.py', '--out-dir', 'ablation', '--variants', 'default', 'random')
+    assert (folder / 'table.md').read_text() == table
+    again = {str(path.parent.relative_to(folder)) for path in before if path.stat().st_mtime_ns != before[path]}
+    assert again == {'default/seed_1'}
+    assert (folder / 'default/seed_1/log.txt').read_text().count('tools/train.py') == 1    # its adapter was there
+
+
+def test_other_settings_under_a_name_that_is_taken(ablated):
+    world, _ = ablated
+    sentence = world.fails('ablate.py', 'plan.py', '--out-dir', 'ablation', '--cfg-options', 'optim_wrapper.optimizer.lr=1')
+    assert 'has a run with other settings: give the variant another name' in sentence
+
+
+def test_a_run_that_fails_is_named(ablated):
+    world, _ = ablated
+    sentence = world.fails('ablate.py', 'plan.py', '--out-dir', 'failed', '--variants', 'default', '--cfg-options',
+                           'load_from=nowhere.pth')
+    assert 'eval_multiscale.py failed in failed/_references/flexivit: ' in sentence
+    assert 'nowhere.pth does not exist' in sentence
+
+
+@pytest.mark.parametrize(('change', 'sentence'), [
+    (('base = ', 'origin = '), 'plan bad.py has no base'),
+    (('ablated.py', 'gone.py'), "base='gone.py', and gone.py does not exist"),
+    (("images = 'data/images/train'", ''), "init='calibrated', and no images"),
+    (("'random', 'tune'", "'zero', 'tune'"), "variant random has init='zero': choose one of pi, calibrated, random"),
+    (('default=dict()', "**{'a/b': {}}"), "variant 'a/b' gives a folder its name"),
+    (('ablated.py', 'base.py'), 'config base.py has no load_from: add --cfg-options load_from=CHECKPOINT'),
+    (('seeds = ', 'seeds = = '), 'plan bad.py cannot be read'),
+])
+def test_plans_that_make_no_sense(world, change, sentence):
+    world.write_config('setr_mspe_synthetic', 'ablated.py')
+    (world.folder / 'bad.py').write_text(PLAN.replace(*change))
+    assert sentence in world.fails('ablate.py', 'bad.py', '--out-dir', 'refused')
+
+
+def test_an_unknown_variant(ablated):
+    world, _ = ablated
+    assert 'plan plan.py has no variant typo: it has default, random, calibrated' in world.fails(
+        'ablate.py', 'plan.py', '--out-dir', 'ablation', '--variants', 'typo')

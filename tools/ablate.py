@@ -1,0 +1,188 @@
+"""Tune and measure the variants of a plan, with several seeds: one table, ablation.json and ablation.png.
+
+    python tools/ablate.py configs/ablations/camvid_kernels.py --out-dir work_dirs/ablations/camvid
+
+Every run has a folder of its own, OUT_DIR/VARIANT/seed_N, and what is finished there is not done again: a restart goes on
+where it stopped, and plans with variants in common can have an OUT_DIR in common. Runs are those of tools/train.py,
+tools/calibrate.py and tools/eval_multiscale.py, one process after another; what they print is in log.txt of the folder.
+"""
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from mmengine.config import Config, DictAction
+from torch import nn
+from tqdm import tqdm
+
+from mspe_mm.core.adapter import replacing, save_adapter
+from mspe_mm.errors import InputError
+from mspe_mm.evaluation.ablation import Plan, Variant, read_plan, write_ablation
+from mspe_mm.evaluation.report import number
+from mspe_mm.evaluation.tasks import task_of
+from mspe_mm.runtime import cli
+from mspe_mm.runtime.checkpoint import load_weights
+
+TOOLS = Path(__file__).parent
+REFERENCES = '_references'    # their folder; no variant's name begins like this
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(description='Tune and measure the variants of a plan')
+    parser.add_argument('plan', help='config file with base, seeds, resolutions and variants, see configs/ablations')
+    parser.add_argument('--out-dir', required=True, help='folder for the runs, ablation.json, table.md and ablation.png')
+    parser.add_argument('--variants', nargs='+', metavar='NAME', help='run only these')
+    parser.add_argument('--seeds', nargs='+', type=int, metavar='N', help="instead of the plan's")
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={}, metavar='KEY=VALUE',
+                        help='settings that override the base config in all variants')
+    return parser.parse_args()
+
+
+def run_tool(log: Path, tool: str, *args: object) -> None:
+    """Run a tool in a process of its own.
+
+    Raises:
+        InputError: With the last line that it printed, if it fails.
+    """
+    command = [sys.executable, str(TOOLS / tool), *map(str, args)]
+    with log.open('a') as file:
+        file.write(f'$ {" ".join(command)}\n')
+        file.flush()
+        code = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT).returncode
+    if code:
+        reason = log.read_text().strip().splitlines()[-1].removeprefix('error: ')
+        raise InputError(f'{tool} failed in {log.parent}: {reason}')
+
+
+class Runs:
+    """The runs of a plan, below ``out_dir``."""
+
+    def __init__(self, plan: Plan, out_dir: Path, options: dict) -> None:
+        self.plan, self.out_dir, self.options = plan, out_dir, options
+        cfg = self.config({}, 0)
+        self.checkpoint = cfg.get('load_from')
+        if not self.checkpoint:
+            raise InputError(f'config {plan.base} has no load_from: add --cfg-options load_from=CHECKPOINT')
+        if not any(hook['type'] == 'AdapterHook' for hook in cfg.get('custom_hooks', [])):
+            raise InputError(f'config {plan.base} tunes no patch embedding: its custom_hooks have no AdapterHook')
+
+    def config(self, options: dict, seed: int) -> Config:
+        """The base config with ``options``; what it leaves is the adapter alone."""
+        cfg = Config.fromfile(self.plan.base)
+        cfg.merge_from_dict({**options, **self.options, 'randomness': dict(seed=seed), 'default_hooks.checkpoint': None})
+        for key in ('val_cfg', 'val_dataloader', 'val_evaluator'):
+            cfg[key] = None
+        return cfg
+
+    def write_config(self, folder: Path, variant: Variant, seed: int) -> Path:
+        """The config of a run, to be given to the tools.
+
+        Raises:
+            InputError: If the folder has a run of the same name with other settings.
+        """
+        path, images = folder / 'config.py', self.plan.images if variant.init == 'calibrated' else None
+        settings = dict(vars(variant), images=images, checkpoint=self.checkpoint)
+        text = f'# {json.dumps(settings, sort_keys=True)}\n{self.config(variant.options, seed).pretty_text}'
+        if path.is_file() and path.read_text() != text:
+            raise InputError(f'{folder} has a run with other settings: give the variant another name, or remove the folder')
+        folder.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as temporary:
+            Path(temporary).write_text(text)
+        return path
+
+    def initial_adapter(self, folder: Path, config: Path, variant: Variant) -> Path | None:
+        """The adapter that the kernels of a run start from; None for PI-resize."""
+        if variant.init == 'pi':
+            return None
+        folder = folder.parent if variant.init == 'calibrated' else folder    # the same for every seed
+        path = folder / 'init.safetensors'
+        if path.is_file():
+            return path
+        if variant.init == 'calibrated':
+            count = ['--num-images', variant.num_images] if variant.num_images else []
+            run_tool(folder / 'log.txt', 'calibrate.py', config, self.checkpoint, '--images', self.plan.images, *count,
+                     *degradation(variant), '--out', path)
+            return path
+        cfg = Config.fromfile(config)
+        model = cli.build_model(cfg)
+        load_weights(model, self.checkpoint)
+        layer = cli.require_mspe(model, str(config))
+        torch.manual_seed(cfg.randomness.seed)
+        for size in map(int, layer.kernels):
+            drawn = nn.Conv2d(layer.in_channels, layer.embed_dims, layer.geometry.kernel(size))
+            layer.set_kernel(size, drawn.weight, None if layer.base.bias is None else drawn.bias)
+        save_adapter(layer, path)
+        return path
+
+    def adapter(self, folder: Path, config: Path, variant: Variant) -> Path | None:
+        """The adapter of a run, made if it is not there."""
+        path = folder / 'adapter.safetensors'
+        if path.is_file():
+            return path
+        initial = self.initial_adapter(folder, config, variant)
+        if not variant.tune:
+            return initial
+        run_tool(folder / 'log.txt', 'train.py', config, '--work-dir', folder / 'train',
+                 *(['--adapter', initial] if initial else []))
+        (folder / 'train/adapter.safetensors').replace(path)    # only now: training saves one after every epoch
+        return path
+
+    def measured(self, folder: Path, variant: Variant, seed: int, method: str) -> list[dict]:
+        """The rows of eval_multiscale.py for ``method``: from the folder, if all are there."""
+        config, done = self.write_config(folder, variant, seed), folder / 'rows.json'
+        resolutions = list(self.plan.resolutions)
+        found = json.loads(done.read_text()) if done.is_file() else {}
+        if found.get('resolutions') != resolutions:
+            adapter = self.adapter(folder, config, variant)
+            run_tool(folder / 'log.txt', 'eval_multiscale.py', config, self.checkpoint, '--out-dir', folder, '--resume',
+                     '--methods', method, '--resolutions', *resolutions, *degradation(variant),
+                     *(['--adapter', adapter] if adapter else []))
+            found = dict(resolutions=resolutions, rows=json.loads((folder / 'results.json').read_text())['rows'])
+            with replacing(done) as temporary:    # whole or not at all
+                Path(temporary).write_text(json.dumps(found))
+        return found['rows']
+
+    def rows(self, variant: Variant, seed: int) -> list[dict]:
+        """The rows of one run."""
+        folder = self.out_dir / variant.name / f'seed_{seed}'
+        return [dict(row, variant=variant.name, seed=seed) for row in self.measured(folder, variant, seed, 'mspe')]
+
+    def reference_rows(self) -> list[dict]:
+        """The rows of the methods that are not tuned."""
+        return [dict(row, variant=method, seed=0) for method in self.plan.references
+                for row in self.measured(self.out_dir / REFERENCES / method, Variant(method, tune=False), 0, method)]
+
+
+def degradation(variant: Variant) -> list[str]:
+    """What tells the tools how the images of a variant lose their resolution."""
+    return ['--degrade', variant.degrade] if variant.degrade else []
+
+
+def main():
+    args = parse_args()
+    plan, out_dir = read_plan(args.plan), Path(args.out_dir)
+    names = [variant.name for variant in plan.variants]
+    unknown = [name for name in args.variants or [] if name not in names]
+    if unknown:
+        raise InputError(f'plan {args.plan} has no variant {unknown[0]}: it has {", ".join(names)}')
+    runs = Runs(plan, out_dir, args.cfg_options)
+    task = task_of(runs.config({}, 0))
+    header = dict(plan=args.plan, base=str(plan.base), checkpoint=runs.checkpoint, cfg_options=args.cfg_options)
+
+    rows = runs.reference_rows()
+    todo = [(variant, seed) for variant in plan.variants if variant.name in (args.variants or names)
+            for seed in variant.seeds(args.seeds or plan.seeds)]
+    for variant, seed in tqdm(todo, desc='ablate', unit='run', disable=None):
+        found = runs.rows(variant, seed)
+        rows += found
+        text = write_ablation(rows, out_dir, header, task.HEADLINE_METRICS)    # the table so far
+        metric = next(name for name in task.HEADLINE_METRICS if name in found[0]['metrics'])
+        tqdm.write(f'{variant.name}, seed {seed}: {metric} ' + '   '.join(number(row['metrics'][metric]) for row in found))
+    print(text)
+    print(f'written to {out_dir}: ablation.json, table.md, ablation.png')
+
+
+if __name__ == '__main__':
+    cli.run(main)

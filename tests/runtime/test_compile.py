@@ -92,12 +92,11 @@ def test_a_converted_host_compiles_too():
     convert_patch_embed(eager, base_resolution('timm `vit_*`'))
     compiled, counter = copy.deepcopy(eager), CompileCounter()
     compile_blocks(compiled, backend=counter)
-    graphs = []
-    for size in ((32, 48), (16, 24), (64, 96)):    # all on the base grid
-        for actual, expected in zip(outputs(compiled, image(*size)), outputs(eager, image(*size))):
-            torch.testing.assert_close(actual, expected)
-        graphs.append(counter.frame_count)
-    assert graphs[-1] == graphs[0] > 0    # a second resolution needs no other
+    with torch.no_grad():
+        for size in ((32, 48), (16, 24), (64, 96)):    # all on the base grid
+            for actual, expected in zip(outputs(compiled, image(*size)), outputs(eager, image(*size))):
+                torch.testing.assert_close(actual, expected)
+    assert counter.frame_count == 1
 
 
 @needs_compiler
@@ -118,10 +117,10 @@ def test_a_whole_backbone_has_one_graph_for_each_resolution(backbone, tuning):
     eager, counter = backbone().requires_grad_(False), CompileCounter()
     eager.patch_embed.kernels.requires_grad_(tuning)
     eager.patch_embed.train(tuning)
-    compiled = torch.compile(eager, backend=counter, fullgraph=True)
+    compiled = torch.compile(eager, backend=counter, fullgraph=True, dynamic=False)    # symbolic windows take long to trace
     with torch.set_grad_enabled(tuning):
         for seen in range(2):
-            for number, size in enumerate(((64, 64), (32, 32), (24, 40)), 1):
+            for number, size in enumerate(((48, 48), (32, 32), (24, 40)), 1):
                 for actual, expected in zip(compiled(image(*size)), eager(image(*size))):
                     torch.testing.assert_close(actual, expected)
                     assert actual.requires_grad == tuning

@@ -6,8 +6,8 @@ _base_ = [
 ]
 model = dict(
     type='MSPEEncoderDecoder',
-    backbone=dict(type='MSPEViT', kernel_sizes=(4, 8, 12, 16)),
-    tuning=dict(sampling='partition'))
+    backbone=dict(type='MSPEViT', kernel_sizes=(4, 8, 12, 16), downsampling=dict(correlation=0.99)),
+    tuning=dict(objective='both', sampling='partition'))
 optim_wrapper = dict(optimizer=dict(lr=1e-2))
 load_from = 'work_dirs/setr_synthetic/epoch_20.pth'
 randomness = dict(seed=0)

@@ -6,7 +6,8 @@ references = ('flexivit', 'prior')
 images = 'data/camvid/images/train'
 native = {'model.backbone.parameterization': 'native'}
 variants = dict(
-    default={},    # PI-resize
+    default={},    # the prior: PI-resize for correlated pixels
+    pi={'model.backbone.downsampling.correlation': 0.},
     calibrated=dict(init='calibrated', num_images=64),
     random=dict(init='random'),
     native=native,

@@ -1,5 +1,5 @@
 # How the test images are shrunk, and whether the layer's resize matrix is of the same model (matched) or antialiased bilinear
-# (unmatched): untuned, which is FlexiViT, and tuned.
+# (unmatched): untuned, which is the method prior, and tuned.
 base = '../setr_mspe_camvid.py'
 seeds = (0, 1, 2)
 resolutions = (30, 60, 90, 120, 180, 210)

@@ -6,9 +6,9 @@ objective, sampling = 'model.tuning.objective', 'model.tuning.sampling'
 epochs, warm_up, start, end = (
     'train_cfg.max_epochs', 'param_scheduler.0.end', 'param_scheduler.1.begin', 'param_scheduler.1.end')
 variants = dict(
-    default={},    # labels, partition, five epochs
+    default={},    # labels and teacher, partition, five epochs
+    task={objective: 'task'},
     distill={objective: 'distill'},
-    both={objective: 'both'},
     double={sampling: 'double'},
     native_sizes={sampling: 'native'},
     aspect_jitter={'model.tuning.aspect_jitter': True},

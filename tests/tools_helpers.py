@@ -41,7 +41,7 @@ class World:
         argv, folder = sys.argv, Path.cwd()
         sys.argv = [tool, *map(str, args)]
         os.chdir(self.folder)
-        for shared in (MessageHub, MMLogger, Visualizer):
+        for shared in (MessageHub, MMLogger, Visualizer, *Visualizer.__subclasses__()):
             shared._instance_dict.clear()    # one for each process, and this one runs many tools
         try:
             runpy.run_path(str(ROOT / 'tools' / tool), run_name='__main__')

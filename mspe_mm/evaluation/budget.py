@@ -39,7 +39,7 @@ def budget_sweep(runner: Runner, methods: list[str], grids: list[tuple[int, int]
         size = tileable_size(resolution, grid)
         if method == 'vanilla':
             size = tuple(tokens * layer.patch_size for tokens in grid)
-        return evaluate(runner, method, size, bootstrap, grid, **settings)
+        return evaluate(runner, method, size, bootstrap, token_grid=grid, **settings)
 
     header = dict(header, input_resolution=list(resolution))
     return collect_rows([(method, grid) for method in methods for grid in grids], measure, 'token_grid', out_dir, header,

@@ -79,6 +79,15 @@ def test_a_sweep_has_every_row_with_its_figures(world, swept):
     assert (world.folder / 'sweep/curve.png').stat().st_size > 10_000
 
 
+def test_bfloat16_has_nearly_the_same_figures(world, swept):
+    world.call('eval_multiscale.py', 'mspe.py', *TUNED, '--resolutions', '12', '--methods', 'vanilla', 'mspe', '--amp',
+               '--channels-last', '--out-dir', 'bfloat16')
+    expected = {row['method']: row['metrics']['top-1'] for row in swept['rows'] if row['resolution'] == [12, 12]}
+    for row in json.loads((world.folder / 'bfloat16/results.json').read_text())['rows']:
+        assert row['metrics']['top-1'] == pytest.approx(expected[row['method']], abs=2.5)    # two of 80 images
+        assert row['images_per_second'] > 0
+
+
 def test_all_methods_are_the_stock_model_at_the_base_resolution(world, swept):
     measured = measure(world, 'base.py', 'base.pth')
     assert [row['metrics']['top-1'] for row in swept['rows'] if row['resolution'] == [32, 32]] == [measured] * len(SWEPT)

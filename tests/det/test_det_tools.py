@@ -167,6 +167,18 @@ def test_other_resolution_by_an_option(world, tool):
     assert len(list((world / 'painted').rglob('*.png'))) == 5
 
 
+def test_bfloat16_detects_with_nearly_the_same_scores(world, tool):
+    scores = []
+    for args in ([], ['--amp', '--channels-last']):
+        tool('test.py', 'vitdet_mspe_coco128.py', TUNED, '--work-dir', 'speed', '--out', f'speed{len(args)}', *args)
+        found = json.loads((world / f'speed{len(args)}/results.bbox.json').read_text())
+        scores.append([max(entry['score'] for entry in found if entry['image_id'] == image)
+                       for image in sorted({entry['image_id'] for entry in found})])
+    assert len(scores[0]) == 5
+    assert scores[1] == pytest.approx(scores[0], abs=0.01)
+    assert scores[1] != scores[0]
+
+
 @pytest.mark.parametrize(('args', 'sentence'), [
     (('train.py', 'vitdet_mspe_coco128.py', '--cfg-options', 'load_from=None'), 'tunes a trained model, and none is given'),
     (('test.py', 'vitdet_mspe_coco128.py', 'absent.pth'), 'checkpoint absent.pth does not exist'),

@@ -20,6 +20,7 @@ from ..errors import InputError
 from ..version import __version__
 from .patch_embed import MultiScalePatchEmbed
 
+DOWNSAMPLING = ('interpolation', 'antialias', 'correlation')
 FORMAT = 'mspe_mm.adapter/1'
 
 
@@ -91,11 +92,10 @@ def load_adapter(patch_embed: MultiScalePatchEmbed, path: str | Path, layer_key:
     metadata.setdefault('correlation', '0.0')    # what layers had before they had a choice
     metadata.setdefault('base_kernel', own['base_kernel'])    # not said before; the kernels' shapes still have to fit
     for key in ('embed_dims', 'in_channels', 'patch_size', 'base_kernel', 'base_resolution', 'kernel_sizes', 'tuned_sizes',
-                'parameterization', 'interpolation', 'antialias', 'correlation'):
+                'parameterization', *DOWNSAMPLING):
         if metadata.get(key) != own[key]:
-            remedy = f'; add --cfg-options {layer_key}.{key}="{metadata.get(key)}"' if key == 'kernel_sizes' else ''
             raise InputError(f'{path} does not fit this model: it was tuned for {key}={metadata.get(key)}, and the '
-                             f'model has {key}={own[key]}{remedy}')
+                             f'model has {key}={own[key]}{_remedy(key, metadata.get(key), layer_key)}')
     if metadata.get('base_digest') != own['base_digest']:    # JSON: the digest in quotes
         raise InputError(f'{path} does not fit this checkpoint: it was tuned with the base kernel '
                          f'{metadata.get("base_digest", "?")[1:13]}, and the checkpoint has '
@@ -156,6 +156,26 @@ def replacing(path: str | Path) -> Iterator[str]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _remedy(key: str, value: str | None, layer_key: str) -> str:
+    """What to add to a command for the layer to have the adapter's setting, if it is one of the config's."""
+    if value is None or key not in ('kernel_sizes', 'parameterization', *DOWNSAMPLING):
+        return ''
+    if key in DOWNSAMPLING and layer_key == 'model.backbone':    # where the hosts' own backbones keep it
+        key = f'downsampling.{key}'
+    value = value.strip('"')    # JSON
+    return f'; add --cfg-options {layer_key}.{key}=' + (f'"{value}"' if '[' in value else value)
+
+
+def _remedy(key: str, value: str | None, layer_key: str) -> str:
+    """What to add to a command for the layer to have the adapter's setting, if it is one that configs have."""
+    if value is None or key not in ('kernel_sizes', 'parameterization', *DOWNSAMPLING):
+        return ''
+    if key in DOWNSAMPLING and layer_key == 'model.backbone':    # where our own backbones keep it
+        key = f'downsampling.{key}'
+    value = value.strip('"')    # JSON's
+    return f'; add --cfg-options {layer_key}.{key}=' + (f'"{value}"' if key == 'kernel_sizes' else value)
 
 
 def _one_line(error: Exception) -> str:

@@ -170,6 +170,18 @@ def test_other_kernel_sizes_are_refused_with_the_option_that_sets_them(path, sav
         load_adapter(make_layer(kernel_sizes=(4, 16)), path, 'model.patch_embed')
 
 
+@pytest.mark.parametrize(('settings', 'option'), [
+    (dict(correlation=0.9), 'model.backbone.downsampling.correlation=0.0'),
+    (dict(antialias=False), 'model.backbone.downsampling.antialias=true'),
+    (dict(parameterization='native'), 'model.backbone.parameterization=residual'),
+])
+def test_other_settings_of_the_layer_are_refused_with_the_option_that_sets_them(path, saved, settings, option):
+    with pytest.raises(InputError, match=re.escape(f'; add --cfg-options {option}') + '$'):
+        load_adapter(make_layer(**settings), path)
+    with pytest.raises(InputError, match=re.escape('model.patch_embed.correlation=0.0') + '$'):
+        load_adapter(make_layer(correlation=0.9), path, 'model.patch_embed')
+
+
 def test_overlapping_kernels_of_another_extent_are_refused_though_their_patches_are_the_same(path):
     overlapping = dict(patch_size=4, kernel_sizes=(1, 2, 4))
     save_adapter(make_layer(base_kernel=7, **overlapping), path)

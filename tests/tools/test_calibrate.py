@@ -208,7 +208,7 @@ def test_it_goes_wherever_an_adapter_goes(world, tool, calibrate):
     merged = json.loads((world.folder / 'by_merging/results.json').read_text())['rows']
     assert {method for method, _ in rows} == {'vanilla', 'img_resize', 'flexivit', 'prior', 'calibrated', 'mspe'}
     assert rows['calibrated', 16] == merged[0]['metrics'] != rows['flexivit', 16]
-    assert rows['mspe', 16] == rows['flexivit', 16]    # the model's own layer is untrained here
+    assert rows['mspe', 16] == rows['prior', 16] != rows['flexivit', 16]    # the model's own layer is untrained here
     assert rows['calibrated', 64] == rows['vanilla', 64] == merged[1]['metrics']
 
 

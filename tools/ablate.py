@@ -1,6 +1,6 @@
 """Tune and measure the variants of a plan, with several seeds: one table, ablation.json and ablation.png.
 
-    python tools/ablate.py configs/ablations/camvid_kernels.py --out-dir work_dirs/ablations/camvid
+    python tools/ablate.py configs/ablations/camvid_layer.py --out-dir work_dirs/ablations/camvid
 
 Every run has a folder of its own, OUT_DIR/VARIANT/seed_N, and what is finished there is not done again: a restart goes on
 where it stopped, and plans with variants in common can have an OUT_DIR in common. Runs are those of tools/train.py,

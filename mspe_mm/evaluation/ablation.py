@@ -21,11 +21,10 @@ from statistics import mean, stdev
 
 import matplotlib.pyplot as plt
 from mmengine.config import Config
-from prettytable import MARKDOWN, PrettyTable
+from prettytable import PrettyTable
 
-from ..core.adapter import replacing
 from ..errors import InputError
-from .report import figure_of, finish_panel, number, save_json
+from .report import figure_of, finish_panel, number, save_json, write_tables
 
 INITS = ('pi', 'calibrated', 'random')
 SETTINGS = ('init', 'num_images', 'tune', 'degrade')
@@ -161,12 +160,7 @@ def write_ablation(rows: Sequence[dict], out_dir: str | Path, header: dict, metr
     """
     out_dir, metrics = Path(out_dir), [name for name in metrics if any(name in row['metrics'] for row in rows)]
     save_json(dict(header, rows=list(rows)), out_dir / 'ablation.json')
-    tables = [ablation_table(rows, metric) for metric in metrics]
-    text = '\n'.join(table.get_string() for table in tables)
-    for table in tables:
-        table.set_style(MARKDOWN)
-    with replacing(out_dir / 'table.md') as temporary:
-        Path(temporary).write_text('\n\n'.join(table.get_string() for table in tables) + '\n')
+    text = write_tables([ablation_table(rows, metric) for metric in metrics], out_dir / 'table.md')
     with figure_of(out_dir / 'ablation.png', len(metrics)) as panels:
         for axes, metric in zip(panels, metrics):
             found = summary(rows, metric)

@@ -7,11 +7,11 @@ from typing import Any
 
 from matplotlib.ticker import LogLocator, NullFormatter
 from mmengine.runner import Runner
-from prettytable import MARKDOWN, PrettyTable
+from prettytable import PrettyTable
 
-from ..core.adapter import find_patch_embed, replacing
+from ..core.adapter import find_patch_embed
 from ..core.budget import tileable_size
-from .report import COLORS, LABELS, MARKERS, figure_of, finish_panel, number, save_json
+from .report import COLORS, LABELS, MARKERS, figure_of, finish_panel, number, save_json, write_tables
 from .sweep import collect_rows, evaluate
 from .tasks import task_of
 
@@ -71,11 +71,8 @@ def write_budget_report(results: dict, out_dir: str | Path, headline: Sequence[s
     save_json(results, out_dir / 'results.json')
     measured = {name for row in results['rows'] for name in row['metrics']}
     table = budget_table(results['rows'], [name for name in metrics if name in measured])
-    text = table.get_string()
-    table.set_style(MARKDOWN)
-    with replacing(out_dir / 'table.md') as temporary:
-        Path(temporary).write_text(f'{results["dataset"]}, {results["images"]} images at '
-                                   f'{"{} x {}".format(*results["input_resolution"])}\n\n{table.get_string()}\n')
+    text = write_tables([table], out_dir / 'table.md', [
+        f'{results["dataset"]}, {results["images"]} images at {"{} x {}".format(*results["input_resolution"])}'])
     plot_trade_off(results, out_dir / 'trade_off.png', next(name for name in headline if name in measured))
     return text
 

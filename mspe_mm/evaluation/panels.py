@@ -8,7 +8,6 @@ from pathlib import Path
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
-import torch
 from mmengine.runner import Runner
 
 from ..core.adapter import replacing
@@ -42,7 +41,7 @@ def predict(runner: Runner, method: str, resolution: tuple[int, int], indices: S
         **settings: Of :func:`~mspe_mm.evaluation.sweep.prepared`.
     """
     panels = []
-    with prepared(runner, method, resolution, **settings) as (loader_cfg, _, _), torch.no_grad():
+    with prepared(runner, method, resolution, **settings) as (loader_cfg, _, _):
         dataset = runner.build_dataloader(loader_cfg).dataset
         for index in indices:
             item = dataset[index]

@@ -99,15 +99,28 @@ def write_report(results: dict, out_dir: str | Path, headline: Sequence[str], me
         tables.append(cost_table(rows, results.get('training_seconds') or {}))
     failures = [f'{row["method"]} at {"{} x {}".format(*row["resolution"])}: the model cannot run ({row["failure"]})'
                 for row in rows if 'failure' in row]
-    text = '\n'.join([*(table.get_string() for table in tables), *failures])
+    base = '{} x {}'.format(*results['reference_resolution'])
+    text = write_tables(tables, out_dir / 'table.md',
+                        [f'{results["dataset"]}, {results["images"]} images, base resolution {base}'], failures)
+    plot_curves(results, out_dir / 'curve.png', headline)
+    return text
+
+
+def write_tables(tables: Sequence[PrettyTable], path: str | Path, before: Sequence[str] = (),
+                 after: Sequence[str] = ()) -> str:
+    """Write tables as Markdown to ``path``, whole or not at all; returns them for a terminal.
+
+    Args:
+        tables: To write.
+        path: Of the file.
+        before: Paragraphs of the file before the tables.
+        after: Paragraphs of the file, and lines on the terminal, after them.
+    """
+    text = '\n'.join([*(table.get_string() for table in tables), *after])
     for table in tables:
         table.set_style(MARKDOWN)
-    base = '{} x {}'.format(*results['reference_resolution'])
-    with replacing(out_dir / 'table.md') as temporary:
-        Path(temporary).write_text('\n\n'.join([
-            f'{results["dataset"]}, {results["images"]} images, base resolution {base}',
-            *(table.get_string() for table in tables), *failures]) + '\n')
-    plot_curves(results, out_dir / 'curve.png', headline)
+    with replacing(path) as temporary:
+        Path(temporary).write_text('\n\n'.join([*before, *(table.get_string() for table in tables), *after]) + '\n')
     return text
 
 

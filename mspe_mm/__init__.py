@@ -14,6 +14,6 @@ __all__ = ['InputError', '__version__', 'convert_patch_embed']
 
 def __getattr__(name: str) -> Any:
     if name == 'convert_patch_embed':    # on first use: generating data, say, needs no PyTorch
-        from .core import convert_patch_embed
+        from .models.convert import convert_patch_embed
         return convert_patch_embed
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -1,5 +1,28 @@
-"""The one error that the command lines turn into a sentence."""
+"""The one error that the command lines turn into a sentence, and the check behind most of them."""
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
 
 
 class InputError(ValueError):
     """Bad input from the user: the message is one sentence that names the culprit and says what to do."""
+
+
+def check_names(given: Iterable[str], valid: Iterable[str], what: str) -> None:
+    """Refuse unknown names.
+
+    Args:
+        given: The names that were given.
+        valid: The names that exist.
+        what: What they are names of, for the message: ``'tuning'``.
+
+    Raises:
+        InputError: Naming the first unknown name, the nearest valid one and all others.
+    """
+    valid = list(valid)
+    for name in given:
+        if name not in valid:
+            near = difflib.get_close_matches(str(name), valid, n=1)
+            raise InputError(f'{what} has no setting {name!r}{f": did you mean {near[0]!r}?" if near else ";"} '
+                             f'The settings are {", ".join(valid)}')

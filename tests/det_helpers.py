@@ -7,7 +7,7 @@ from mmdet.registry import MODELS
 from mmengine import ConfigDict
 
 import mspe_mm.det  # noqa: F401
-from mspe_mm.core.adapter import find_patch_embed
+from mspe_mm.models.find import find_patch_embed
 
 CLASSES = ('cat', 'dog', 'bird')
 

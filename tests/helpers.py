@@ -1,14 +1,19 @@
 """Builders and oracles that several test files share. The oracles call other people's code, or spell the formula out."""
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from timm.layers.patch_embed import resample_patch_embed
 from torch import Tensor, nn
+
+from mspe_mm.layers.downsampling import DOWNSAMPLING_KEYS
+from mspe_mm.layers.patch_embed import HostLayout, MultiScalePatchEmbed
 
 # Every downsampling model: interpolation and antialias, which the last two ignore.
 MODELS = [('bilinear', True), ('bilinear', False), ('bicubic', True), ('bicubic', False), ('area', True), ('nearest', True)]
@@ -87,3 +92,11 @@ def saved_bytes(model: nn.Module) -> Iterator[SimpleNamespace]:
 
     with torch.autograd.graph.saved_tensors_hooks(Saved, lambda saved: saved.tensor):
         yield count
+
+
+def layer_of(**settings: Any) -> MultiScalePatchEmbed:
+    """A layer, with the settings of its downsampling model and of its host given flat."""
+    def taken(keys: Iterable[str]) -> dict:
+        return {key: settings.pop(key) for key in keys if key in settings}
+    downsampling, host = taken(DOWNSAMPLING_KEYS), taken(field.name for field in fields(HostLayout))
+    return MultiScalePatchEmbed(downsampling=downsampling, host=HostLayout(**host), **settings)

@@ -17,13 +17,14 @@ from mmengine.config import Config, DictAction
 from torch import nn
 from tqdm import tqdm
 
-from mspe_mm.core.adapter import replacing, save_adapter
 from mspe_mm.errors import InputError
 from mspe_mm.evaluation.ablation import Plan, Variant, read_plan, write_ablation
 from mspe_mm.evaluation.report import number
 from mspe_mm.evaluation.tasks import task_of
+from mspe_mm.files import replacing
+from mspe_mm.models.adapter import save_adapter
+from mspe_mm.models.checkpoint import load_weights
 from mspe_mm.runtime import cli
-from mspe_mm.runtime.checkpoint import load_weights
 
 TOOLS = Path(__file__).parent
 REFERENCES = '_references'    # their folder; no variant's name begins like this

@@ -15,12 +15,12 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from mspe_mm.benchmark.arguments import check_device
 from mspe_mm.benchmark.cases import backbone, end_to_end, inference, resize, train_step
-from mspe_mm.benchmark.checks import check_device
-from mspe_mm.benchmark.comparison import Settings, measure
 from mspe_mm.benchmark.environment import environment
 from mspe_mm.benchmark.models import SIZES
-from mspe_mm.benchmark.report import write_report
+from mspe_mm.benchmark.ratios import Settings, measure
+from mspe_mm.benchmark.tables import write_report
 from mspe_mm.evaluation.report import save_json
 from mspe_mm.runtime import cli
 

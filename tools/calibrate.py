@@ -9,13 +9,13 @@ from mmengine.runner import set_random_seed
 from prettytable import PrettyTable
 from tqdm import tqdm
 
-from mspe_mm.core.adapter import load_adapter, save_adapter
-from mspe_mm.core.calibration import RIDGES, Calibrator
-from mspe_mm.datasets.pairs import ImagePairs, evenly, find_images, image_steps, normalised
+from mspe_mm.calibration.solver import RIDGES, Calibrator
+from mspe_mm.data.change_resolution import ChangeResolution
+from mspe_mm.data.pairs import ImagePairs, evenly, find_images, image_steps, normalised
 from mspe_mm.errors import InputError
-from mspe_mm.evaluation.transforms import ChangeResolution
+from mspe_mm.models.adapter import save_adapter
+from mspe_mm.models.checkpoint import load_weights
 from mspe_mm.runtime import cli
-from mspe_mm.runtime.checkpoint import load_weights
 
 
 def ridge(text):
@@ -95,7 +95,7 @@ def main():
         load_weights(model, args.checkpoint)
     preprocessor = model.data_preprocessor
     if args.adapter:
-        load_adapter(layer, args.adapter, cli.layer_key(cfg))
+        cli.load_adapter_for(cfg, layer, args.adapter)
     sizes = kernels_of(layer, args.resolutions, cli.layer_key(cfg))
     rebuilt = not args.adapter and not {*sizes.values()} <= {*layer.kernel_sizes}
     if rebuilt:
@@ -107,7 +107,8 @@ def main():
                              'each')
         changes = dict(zip(sizes.values(), args.low_images))
     else:
-        changes = {k: ChangeResolution((k / layer.patch_size, ) * 2, layer.interpolation, layer.antialias, degrade=degrade)
+        changes = {k: ChangeResolution((k / layer.patch_size, ) * 2, layer.downsampling.interpolation,
+                                       layer.downsampling.antialias, degrade=degrade)
                    for k in sizes.values()}
     pairs = ImagePairs(args.images, names, image_steps(cfg.test_dataloader.dataset.pipeline), layer.patch_size, changes)
 

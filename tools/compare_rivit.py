@@ -10,10 +10,10 @@ from mmengine.dist import is_main_process
 from mmengine.runner import find_latest_checkpoint
 from prettytable import MARKDOWN
 
-from mspe_mm.core.adapter import replacing
 from mspe_mm.errors import InputError
-from mspe_mm.evaluation.comparison import accuracy_at, tables, variants
 from mspe_mm.evaluation.report import save_json
+from mspe_mm.evaluation.rivit_comparison import accuracy_at, tables, variants
+from mspe_mm.files import replacing
 from mspe_mm.runtime import cli
 
 

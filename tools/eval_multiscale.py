@@ -14,15 +14,15 @@ from pathlib import Path
 from mmengine.dist import is_main_process
 from mmengine.model import is_model_wrapper
 
-from mspe_mm.core.adapter import adapter_layer, read_adapter
 from mspe_mm.errors import InputError
-from mspe_mm.evaluation.budget import budget_sweep, write_budget_report
 from mspe_mm.evaluation.methods import FROM_FILES, METHODS
 from mspe_mm.evaluation.report import write_report
 from mspe_mm.evaluation.sweep import sweep
 from mspe_mm.evaluation.tasks import task_of
+from mspe_mm.evaluation.token_budgets import budget_sweep, write_budget_report
+from mspe_mm.models.adapter import adapter_layer, read_adapter
+from mspe_mm.models.checkpoint import read_weights, training_seconds
 from mspe_mm.runtime import cli
-from mspe_mm.runtime.checkpoint import read_weights, training_seconds
 
 
 def parse_args():
@@ -97,7 +97,7 @@ def main():
                   checkpoint=args.checkpoint, adapter=args.adapter, calibrated=args.calibrated,
                   finetuned=args.finetuned, training_seconds=seconds or None, degrade=degrade,
                   reference_resolution=[height, width],
-                  downsampling=dict(interpolation=layer.interpolation, antialias=layer.antialias),
+                  downsampling=dict(interpolation=layer.downsampling.interpolation, antialias=layer.downsampling.antialias),
                   bootstrap=args.bootstrap, **speed)
     metrics = task.HEADLINE_METRICS, task.TABLE_METRICS
     settings = dict(calibrated=calibrated, degrade=degrade, finetuned=finetuned, warm_up=args.compile)

@@ -7,7 +7,7 @@ from functools import partial
 
 from tqdm import tqdm
 
-from mspe_mm.datasets.synthetic import write_synthetic, write_synthetic_folders
+from mspe_mm.data.synthetic import write_synthetic, write_synthetic_folders
 from mspe_mm.runtime import cli
 
 

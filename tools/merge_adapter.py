@@ -4,10 +4,10 @@
 """
 import torch
 
-from mspe_mm.core.adapter import load_adapter, replacing
 from mspe_mm.errors import InputError
+from mspe_mm.files import replacing
+from mspe_mm.models.checkpoint import load_weights
 from mspe_mm.runtime import cli
-from mspe_mm.runtime.checkpoint import load_weights
 
 
 def parse_args():
@@ -28,7 +28,7 @@ def main():
     if args.checkpoint:
         checkpoint = load_weights(model, args.checkpoint)
         meta = checkpoint.get('meta', {}) if 'state_dict' in checkpoint else {}
-    load_adapter(layer, args.adapter, cli.layer_key(cfg))
+    cli.load_adapter_for(cfg, layer, args.adapter)
     with replacing(args.out) as temporary:
         torch.save(dict(meta=meta, state_dict=model.state_dict()), temporary)
     print(f'written to {args.out}')

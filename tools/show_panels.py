@@ -3,11 +3,11 @@
     python tools/show_panels.py configs/setr_mspe_ade20k.py CHECKPOINT --adapter adapter.safetensors \
         --resolutions 128 256 --methods vanilla flexivit mspe --images 3 --out panels.png
 """
-from mspe_mm.core.adapter import adapter_layer
-from mspe_mm.datasets.pairs import evenly
+from mspe_mm.data.pairs import evenly
 from mspe_mm.errors import InputError
 from mspe_mm.evaluation.methods import FROM_FILES, METHODS
 from mspe_mm.evaluation.panels import draw, predict
+from mspe_mm.models.adapter import adapter_layer
 from mspe_mm.runtime import cli
 
 

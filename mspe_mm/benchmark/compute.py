@@ -3,8 +3,8 @@ from __future__ import annotations
 
 import torch
 
-from ..core.linear import linear
 from ..evaluation import flops
+from ..runtime.fast_products import linear
 from .timing import Step
 
 

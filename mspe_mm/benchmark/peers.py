@@ -9,9 +9,9 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from ..core import MultiScalePatchEmbed
-from ..core.adapter import find_patch_embed
 from ..errors import InputError
+from ..layers.patch_embed import MultiScalePatchEmbed
+from ..models.find import find_patch_embed
 from .models import same_weights, vit, vit_settings, vitdet, vitdet_settings
 from .naive_vitdet import NaiveViTDet
 

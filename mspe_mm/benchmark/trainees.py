@@ -4,10 +4,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..core import MultiResolutionObjective, freeze_all_but_kernels, tuning_mode
-from .comparison import Settings
+from ..tuning.freezing import freeze_all_but_kernels, tuning_mode
+from ..tuning.kernel_objective import MultiResolutionObjective
 from .models import compiled, mask_rcnn, setr, vitdet
 from .peers import TokenGrid, peer_vitdet
+from .ratios import Settings
 from .training import Trainee
 
 TUNING = dict(base_weight=0.)

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..core import MultiScalePatchEmbed, draw_patch_size, resize_image
-from .comparison import Settings
+from ..layers.patch_embed import MultiScalePatchEmbed
+from ..layers.resolution import draw_patch_size
+from .ratios import Settings
 from .timing import Step
 
 Losses = dict[str, 'Tensor | list[Tensor]']
@@ -42,7 +43,7 @@ class Trainee:
 
     def one_pass(self, index: int, size: tuple[int, int]) -> Tensor:
         """The loss of the images resized to ``size`` and embedded by kernel ``index``."""
-        images = resize_image(self.images, size, self.layer.interpolation, self.layer.antialias)
+        images = self.layer.downsampling.resize(self.images, size)
         with self.layer.force_kernel(index):
             return total(self.losses(images))
 

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import timm
 import torch
@@ -13,12 +13,9 @@ from mmengine.structures import BaseDataElement
 from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 
-from ..core import MultiScalePatchEmbed, convert_patch_embed, freeze_all_but_kernels, tuning_mode
-from ..core.adapter import find_patch_embed
-from ..core.budget import build_objective, trains_kernels_alone
-from ..core.distillation import distillation_loss, logit_distance, require_annotations
-from ..core.multi_resolution import MultiResolutionTraining
 from ..errors import InputError
+from ..tuning.full_training import MultiResolutionTraining
+from ..tuning.tuned_model import Outputs, TunedModel
 
 
 @MODELS.register_module()
@@ -98,74 +95,45 @@ class TimmClassifier(BaseModel):
 
 
 @MODELS.register_module()
-class MSPEClassifier(TimmClassifier):
-    """A timm transformer with the MSPE layer, its freezing and its multi-resolution objective.
+class MSPEClassifier(TunedModel, TimmClassifier):
+    """A timm transformer with the MSPE layer, its freezing and its objectives.
+
+    Without labels (``tuning=dict(objective='distill')``), the logits are compared.
 
     Args:
-        timm_name, pretrained, checkpoint: See :class:`TimmClassifier`.
+        tuning: See :class:`~mspe_mm.tuning.tuned_model.TunedModel`.
+        patch_embed: Likewise. The base resolution is by default the model's image size, or where it has none that of the
+            weights of its name.
+        resolutions: Likewise.
+        timm_name: See :class:`TimmClassifier`.
         model_kwargs: Likewise; where the model takes ``img_size``, that is the base resolution.
-        patch_embed: ``dict(base_resolution=..., kernel_sizes=..., ...)`` of :func:`~mspe_mm.core.convert_patch_embed`. The
-            base resolution is by default the model's image size, or where it has none that of the weights of its name.
-        tuning: ``dict(objective=..., base_weight=..., sampling=..., aspect_jitter=...)`` of
-            :class:`~mspe_mm.core.MultiResolutionObjective`; ``dict()`` takes the defaults. Without labels
-            ``objective='distill'``: the logits are compared. Or ``dict(token_grids=..., freeze=...)`` of
-            :class:`~mspe_mm.core.budget.TokenGridObjective`. With None all weights train, as those of a
-            :class:`TimmClassifier` do.
         **kwargs: Of :class:`TimmClassifier`.
 
     Raises:
         InputError: If the model cannot be given the layer, saying why.
     """
 
-    def __init__(self,
-                 timm_name: str,
-                 *,
-                 model_kwargs: dict | None = None,
-                 patch_embed: dict | None = None,
-                 tuning: dict | None = None,
-                 **kwargs) -> None:
+    def __init__(self, timm_name: str, *, model_kwargs: dict | None = None, **kwargs) -> None:
+        self._img_size = (model_kwargs or {}).get('img_size')
         super().__init__(timm_name, model_kwargs=model_kwargs, **kwargs)
-        base = (model_kwargs or {}).get('img_size') or resolve_model_data_config(self.backbone)['input_size'][1:]
-        convert_patch_embed(self.backbone, **{'base_resolution': base, **(patch_embed or {})})
-        if tuning is not None and self.multi_resolution:
-            raise InputError('model.tuning trains the patch kernels and model.resolutions everything: give one of them')
-        self.tuning = None if tuning is None else build_objective(tuning)
-        self.objective = 'task' if tuning is None else self.tuning.objective
-        self.freezes = tuning is not None and trains_kernels_alone(self.tuning)
-        if self.freezes:
-            freeze_all_but_kernels(self, self.mspe_layer)
 
-    @property
-    def mspe_layer(self) -> MultiScalePatchEmbed:
-        """The patch embedding, wherever the model keeps it."""
-        return find_patch_embed(self.backbone)
+    def convert_backbone(self, patch_embed: dict | None) -> None:
+        """Give the model its MSPE layer."""
+        base = self._img_size or resolve_model_data_config(self.backbone)['input_size'][1:]
+        super().convert_backbone({'base_resolution': base, **(patch_embed or {})})
 
-    def train(self, mode: bool = True) -> MSPEClassifier:
-        super().train(mode)
-        if mode and self.freezes:
-            tuning_mode(self, self.mspe_layer)
-        return self
+    @staticmethod
+    def is_annotated(data_sample: BaseDataElement) -> bool:
+        """Whether a sample has a label."""
+        return 'gt_label' in data_sample
 
-    def loss(self, inputs: Tensor, data_samples: list[BaseDataElement]) -> dict[str, Tensor]:
-        """Cross entropy, or with ``tuning`` the losses of its objective.
+    def outputs(self, images: Tensor) -> Outputs:
+        """Logits (B, classes)."""
+        return Outputs(self.backbone(images))
 
-        Args:
-            inputs: (B, C, H, W) images at the base resolution.
-            data_samples: Their labels.
-        """
-        if self.tuning is None:
-            return super().loss(inputs, data_samples)
-        require_annotations(self.objective, all('gt_label' in sample for sample in data_samples))
-        plain_loss, layer = super().loss, self.mspe_layer
-        if self.objective == 'task':
-            return self.tuning(layer, inputs, lambda images: plain_loss(images, data_samples))
-
-        def comparable(images: Tensor) -> tuple[Tensor, Callable[[], dict]]:
-            logits = self.backbone(images)
-            return logits, lambda: classification_loss(logits, data_samples)
-
-        return self.tuning(layer, inputs, distillation_loss(
-            layer, inputs, comparable, logit_distance, self.objective == 'both'))
+    def losses_from(self, outputs: Outputs, data_samples: list[BaseDataElement]) -> dict[str, Tensor]:
+        """Cross entropy."""
+        return classification_loss(outputs.compared, data_samples)
 
 
 def classification_loss(logits: Tensor, data_samples: list[BaseDataElement]) -> dict[str, Tensor]:

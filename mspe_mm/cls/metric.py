@@ -7,7 +7,7 @@ import numpy as np
 from mmengine.evaluator import BaseMetric
 from mmengine.registry import METRICS
 
-from .checks import check_classes
+from .class_checks import check_classes
 
 
 @METRICS.register_module()

@@ -7,10 +7,10 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
-from ..core import MultiScalePatchEmbed
-from ..core.attention import attend
-from ..core.position import POSITIONS, clipped_relative_positions, resample_positions, sinusoids
-from ..core.stem import ConvStemPatchEmbed
+from ..layers.attention import attend
+from ..layers.patch_embed import MultiScalePatchEmbed
+from ..layers.position import POSITIONS, clipped_relative_positions, resample_positions, sinusoids
+from ..layers.stem import ConvStemPatchEmbed
 
 EMBEDDINGS = ('patch', 'conv_stem')
 
@@ -72,7 +72,7 @@ class RIViT(nn.Module):
         embedding: ``'patch'`` or ``'conv_stem'``.
         position: ``'learned'``: a table, bicubically resampled to another grid. ``'sinusoidal'``: of the token's number in
             row-major order. ``'relative'``: in the attention.
-        stem_channels, map_size: Of :class:`~mspe_mm.core.stem.ConvStemPatchEmbed`.
+        stem_channels, map_size: Of :class:`~mspe_mm.layers.stem.ConvStemPatchEmbed`.
 
     Raises:
         ValueError: For an unknown embedding or position.

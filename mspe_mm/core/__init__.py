@@ -1,11 +1,12 @@
 """The method, in PyTorch alone."""
-from .calibration import Calibrator
-from .convert import convert_patch_embed
-from .geometry import PatchGeometry
-from .patch_embed import MultiScalePatchEmbed, PatchKernel
-from .resize import INTERPOLATIONS, pi_resize, resize_image, resize_matrix
-from .resolution import choose_kernel, default_kernel_sizes, draw_patch_size, fit_kernel, sampling_range
-from .tuning import MultiResolutionObjective, freeze_all_but_kernels, tuning_mode
+from ..calibration.solver import Calibrator
+from ..layers.geometry import PatchGeometry
+from ..layers.patch_embed import MultiScalePatchEmbed, PatchKernel
+from ..layers.resize import INTERPOLATIONS, pi_resize, resize_image, resize_matrix
+from ..layers.resolution import choose_kernel, default_kernel_sizes, draw_patch_size, fit_kernel, sampling_range
+from ..models.convert import convert_patch_embed
+from ..tuning.freezing import freeze_all_but_kernels, tuning_mode
+from ..tuning.kernel_objective import MultiResolutionObjective
 
 __all__ = [
     'INTERPOLATIONS', 'Calibrator', 'MultiResolutionObjective', 'MultiScalePatchEmbed', 'PatchGeometry', 'PatchKernel',

@@ -1,59 +1,51 @@
 """mmdet's detectors in the reference frame."""
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from mmdet.models.detectors import FCOS, CascadeRCNN, FasterRCNN, MaskRCNN, RetinaNet
 from mmdet.registry import MODELS
-from mmdet.structures import OptSampleList, SampleList
+from mmdet.structures import DetDataSample, OptSampleList, SampleList
 from mmengine.model import BaseModule
 from torch import Tensor
 
-from ..core import MultiResolutionObjective, MultiScalePatchEmbed, convert_patch_embed, freeze_all_but_kernels, tuning_mode
-from ..core.adapter import find_patch_embed
-from ..core.convert import following_base
-from ..core.distillation import distillation_loss, feature_distance, require_annotations
 from ..errors import InputError
+from ..layers.call_scope import CallScope
+from ..tuning.distillation import feature_distance
+from ..tuning.tuned_model import Outputs, TunedModel
 from .data_preprocessor import MSPEDetDataPreprocessor
 from .frame import frame_scale, in_frame
-from .precision import FullPrecisionHeadsMixin
+from .head_precision import FullPrecisionHeadsMixin
+
+_known: CallScope[tuple[Tensor, tuple[Tensor, ...]] | None] = CallScope(None)    # images, and their features
 
 
-class MultiResolutionDetectorMixin(FullPrecisionHeadsMixin):
+class MultiResolutionDetectorMixin(TunedModel, FullPrecisionHeadsMixin):
     """Makes any mmdet detector one for images of any resolution, and tunes its patch embedding.
 
     Compose it before the detector: ``class MyDetector(MultiResolutionDetectorMixin, RetinaNet)``. The backbone has to
     have an MSPE layer, or be given one by ``patch_embed``. Heads, anchors, strides and necks are the host's; see
-    :mod:`mspe_mm.det.frame` for what they see. Detections are in the original image; with ``rescale=False`` they stay in
-    the frame.
+    :mod:`mspe_mm.det.frame` for the coordinates that they see. Detections are in the original image; with ``rescale=False``
+    they stay in the frame. Without annotations (``tuning=dict(objective='distill')``), the features that the heads see are
+    compared.
 
     Args:
-        tuning: ``dict(objective=..., base_weight=..., sampling=..., aspect_jitter=...)`` of
-            :class:`~mspe_mm.core.MultiResolutionObjective`; ``dict()`` takes the defaults. Without annotations
-            ``objective='distill'``: the features that the heads see are compared. With None the detector trains as the
-            host's.
-        patch_embed: ``dict(base_resolution=..., kernel_sizes=..., ...)`` of :func:`~mspe_mm.core.convert_patch_embed`, which
-            gives a stock backbone (``SwinTransformer``, ``PyramidVisionTransformerV2``, ...) its MSPE layer.
-        *args, **kwargs: The host's.
+        tuning: See :class:`~mspe_mm.tuning.tuned_model.TunedModel`; not ``token_grids``, because heads read features on the
+            base grid.
+        patch_embed: Likewise; for a stock backbone (``SwinTransformer``, ``PyramidVisionTransformerV2``, ...).
+        *args: The host's.
+        **kwargs: The host's.
 
     Raises:
         InputError: If the backbone has no MSPE layer and cannot be given one, or the data preprocessor is for another base
             resolution.
     """
 
-    _features: tuple[Tensor, ...] | None = None
+    distance = staticmethod(feature_distance)
 
     def __init__(self, *args, tuning: dict | None = None, patch_embed: dict | None = None, **kwargs) -> None:
-        super().__init__(*args, **kwargs)
-        if patch_embed is not None:
-            convert_patch_embed(self.backbone, **patch_embed)
-        if not any(isinstance(module, MultiScalePatchEmbed) for module in self.backbone.modules()):
-            raise InputError(f'{type(self).__name__} needs a backbone with an MSPE layer, and '
-                             f"{type(self.backbone).__name__} has none: set model.backbone.type='MSPEViTDet', or "
-                             'model.patch_embed=dict(base_resolution=...) to convert it')
         if 'token_grids' in (tuning or {}):
             raise InputError(f'tuning.token_grids is for classification and segmentation: {type(self).__name__} reads '
                              'features on the base grid')
+        super().__init__(*args, tuning=tuning, patch_embed=patch_embed, **kwargs)
         layer = self.mspe_layer
         preprocessor = self.data_preprocessor
         if isinstance(preprocessor, MSPEDetDataPreprocessor) and (
@@ -61,25 +53,10 @@ class MultiResolutionDetectorMixin(FullPrecisionHeadsMixin):
             raise InputError(
                 f'data_preprocessor has img_size={preprocessor.base_resolution}, patch_size={preprocessor.patch_size} and '
                 f'backbone has img_size={layer.base_resolution}, patch_size={layer.patch_size}: they must be the same')
-        self.tuning, self.objective = None, 'task'
-        if tuning is not None:
-            self.tuning = MultiResolutionObjective(**tuning)
-            self.objective = self.tuning.objective
-            freeze_all_but_kernels(self, layer)
-
-    @property
-    def mspe_layer(self) -> MultiScalePatchEmbed:
-        """The patch embedding, wherever the backbone keeps it."""
-        return find_patch_embed(self.backbone)
-
-    def init_weights(self) -> None:
-        with following_base(self.mspe_layer):
-            super().init_weights()
 
     def train(self, mode: bool = True) -> MultiResolutionDetectorMixin:
         super().train(mode)
-        if mode and self.tuning is not None:
-            tuning_mode(self, self.mspe_layer)
+        if mode and self.freezes:
             # A head may predict in other units in eval mode than its loss is in (FCOS). The layers inside, which drop
             # things and gather statistics, are no BaseModules and stay in eval mode.
             for name, child in self.named_children():
@@ -88,12 +65,22 @@ class MultiResolutionDetectorMixin(FullPrecisionHeadsMixin):
                         module.training = isinstance(module, BaseModule)
         return self
 
-    def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> dict:
-        """The host's losses, or with ``tuning`` those of Eq. 7, by kernel.
+    @staticmethod
+    def is_annotated(data_sample: DetDataSample) -> bool:
+        """Whether a sample has boxes."""
+        return 'bboxes' in data_sample.gt_instances
 
-        Args:
-            batch_inputs: (B, C, H, W) images at the base resolution.
-            batch_data_samples: Their annotations, in the reference frame.
+    def outputs(self, images: Tensor) -> Outputs:
+        """The features that the heads see, level by level."""
+        return Outputs(self.extract_feat(images), images)
+
+    def losses_from(self, outputs: Outputs, data_samples: SampleList) -> dict:
+        """The host's losses of these features."""
+        with _known.set((outputs.context, outputs.compared)):
+            return super(TunedModel, self).loss(outputs.context, data_samples)
+
+    def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> dict:
+        """See :meth:`~mspe_mm.tuning.tuned_model.TunedModel.loss`; annotations are in the reference frame.
 
         Raises:
             InputError: If the images are not at the base resolution.
@@ -103,31 +90,12 @@ class MultiResolutionDetectorMixin(FullPrecisionHeadsMixin):
             raise InputError(
                 f'a training batch is {size[0]} x {size[1]} px, and training is at the base resolution of '
                 f'{layer.base_resolution[0]} x {layer.base_resolution[1]}: resize, crop and pad to it in the train_pipeline')
-        if self.tuning is None:
-            return super().loss(batch_inputs, batch_data_samples)
-        require_annotations(self.objective, all('bboxes' in sample.gt_instances for sample in batch_data_samples))
-        host_loss = super().loss
-        if self.objective == 'task':
-            return self.tuning(layer, batch_inputs, lambda images: host_loss(images, batch_data_samples))
-
-        def comparable(images: Tensor) -> tuple[tuple[Tensor, ...], Callable[[], dict]]:
-            features = self.extract_feat(images)
-            return features, lambda: self._with_features(features, lambda: host_loss(images, batch_data_samples))
-
-        return self.tuning(layer, batch_inputs, distillation_loss(
-            layer, batch_inputs, comparable, feature_distance, self.objective == 'both'))
+        return super().loss(batch_inputs, batch_data_samples)
 
     def extract_feat(self, batch_inputs: Tensor) -> tuple[Tensor, ...]:
-        """The host's, or what is there already."""
-        return super().extract_feat(batch_inputs) if self._features is None else self._features
-
-    def _with_features(self, features: tuple[Tensor, ...], host_loss: Callable[[], dict]) -> dict:
-        """What ``host_loss`` returns if ``features`` are those of its images."""
-        self._features = features
-        try:
-            return host_loss()
-        finally:
-            self._features = None
+        """The host's, computed once where :meth:`losses_from` has them already."""
+        known = _known.value
+        return known[1] if known is not None and known[0] is batch_inputs else super().extract_feat(batch_inputs)
 
     def predict(self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True) -> SampleList:
         """The host's, with heads in the reference frame."""

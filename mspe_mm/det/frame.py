@@ -23,7 +23,7 @@ from contextlib import contextmanager
 
 from mmdet.structures import DetDataSample
 
-from ..core import MultiScalePatchEmbed
+from ..layers.patch_embed import MultiScalePatchEmbed
 
 FRAME_KEYS = ('img_shape', 'pad_shape', 'batch_input_shape', 'scale_factor')
 

@@ -5,7 +5,7 @@ from mmengine.logging import print_log
 from torch import nn
 
 from ..errors import InputError
-from ..runtime.checkpoint import read_checkpoint, weights_of
+from ..models.checkpoint import read_checkpoint, weights_of
 
 
 def load_pretrained(backbone: nn.Module, filename: str, prefix: str | None = None) -> None:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from mmcv.cnn import build_activation_layer, build_norm_layer
@@ -11,12 +12,12 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..core import MultiScalePatchEmbed
-from ..core.attention import attend, check_attention
-from ..core.cache import DerivedTensors
-from ..core.linear import Linear
-from ..core.position import relative_positions, resample_positions
-from ..core.windows import from_windows, to_windows
+from ..layers.attention import attend, check_attention
+from ..layers.cache import DerivedTensors
+from ..layers.patch_embed import MultiScalePatchEmbed
+from ..layers.position import relative_positions, resample_positions
+from ..layers.windows import from_windows, to_windows
+from ..models.settings import split_layer_settings
 from .pretrained import load_pretrained
 
 
@@ -37,8 +38,8 @@ class Attention(nn.Module):
         super().__init__()
         check_attention(attention)
         self.num_heads, self.attention = num_heads, attention
-        self.qkv = Linear(dim, dim * 3, bias=qkv_bias)
-        self.proj = Linear(dim, dim)
+        self.qkv = nn.Linear(dim, dim * 3, bias=qkv_bias)
+        self.proj = nn.Linear(dim, dim)
         self.use_rel_pos = table_grid is not None
         if self.use_rel_pos:
             head_dim = dim // num_heads
@@ -72,9 +73,9 @@ class Mlp(nn.Module):
 
     def __init__(self, dim: int, hidden_dim: int, act_cfg: dict) -> None:
         super().__init__()
-        self.fc1 = Linear(dim, hidden_dim)
+        self.fc1 = nn.Linear(dim, hidden_dim)
         self.act = build_activation_layer(act_cfg)
-        self.fc2 = Linear(hidden_dim, dim)
+        self.fc2 = nn.Linear(hidden_dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc2(self.act(self.fc1(x)))
@@ -96,7 +97,7 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         out = self.norm1(x)
         if self.window_size:
-            # What fills up the last windows takes part as keys and values: the published weights were trained so.
+            # The padding of the last windows takes part as keys and values: the published weights were trained so.
             out = self.attn(to_windows(out, self.window_size))
             out = from_windows(out, tuple(x.shape[1:3]))
         else:
@@ -133,19 +134,14 @@ class MSPEViTDet(BaseModule):
         pretrain_img_size: Resolution in pixels that the absolute table is for.
         pretrain_use_cls_token: Whether the table still has the position of a class token.
         init_cfg: The host's; ``dict(type='Pretrained', checkpoint=...)`` also takes MAE's files.
-        kernel_sizes: Native patch sizes of the kernels in pixels; one is ``patch_size``.
-        kernel_policy: ``'fixed'``, ``'isotropic'`` or ``'constant'``.
-        parameterization: ``'native'`` or ``'residual'``.
-        tune_base: Whether the base size has a tunable kernel too.
-        downsampling: ``dict(interpolation=..., antialias=..., correlation=...)``, how the images lose their resolution, and
-            how alike their neighbouring pixels are.
         attention: ``'fused'`` or ``'naive'``: the same numbers up to rounding.
         with_cp: Recompute the blocks in the backward pass instead of keeping their activations.
+        **layer: ``kernel_sizes``, ``kernel_policy``, ``parameterization``, ``tune_base`` and ``downsampling`` of
+            :class:`~mspe_mm.layers.patch_embed.MultiScalePatchEmbed`.
 
     Raises:
+        InputError: For an unknown key, with the nearest valid name.
         ValueError: For settings that contradict each other; the message names them.
-
-    See :class:`~mspe_mm.core.MultiScalePatchEmbed` for what the keys from ``kernel_sizes`` on mean.
     """
 
     def __init__(self,
@@ -168,14 +164,11 @@ class MSPEViTDet(BaseModule):
                  pretrain_img_size: int = 224,
                  pretrain_use_cls_token: bool = True,
                  init_cfg: dict | list[dict] | None = None,
-                 kernel_sizes: Sequence[int] = (4, 8, 12, 16),
-                 kernel_policy: str = 'fixed',
-                 parameterization: str = 'residual',
-                 tune_base: bool = False,
-                 downsampling: dict | None = None,
                  attention: str = 'fused',
-                 with_cp: bool = False) -> None:
+                 with_cp: bool = False,
+                 **layer: Any) -> None:
         super().__init__(init_cfg)
+        layer, _ = split_layer_settings(layer, type(self))
         img_size = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
         if any(length % patch_size for length in img_size):
             raise ValueError(f'img_size must be whole patches of {patch_size} px, got {img_size}')
@@ -188,12 +181,7 @@ class MSPEViTDet(BaseModule):
             embed_dims=embed_dim,
             patch_size=patch_size,
             grid_size=grid_size,
-            kernel_sizes=kernel_sizes,
-            kernel_policy=kernel_policy,
-            parameterization=parameterization,
-            tune_base=tune_base,
-            proj_name='proj',
-            **(downsampling or {}))
+            **layer)
         self.pos_embed = None
         if use_abs_pos:
             positions = (pretrain_img_size // patch_size)**2 + self.extra_tokens

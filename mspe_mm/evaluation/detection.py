@@ -6,10 +6,10 @@ from contextlib import contextmanager
 
 from torch import nn
 
-from ..core.adapter import find_patch_embed
 from ..det.data_preprocessor import MSPEDetDataPreprocessor
 from ..det.frame import canvas_size
 from ..errors import InputError
+from ..models.find import find_patch_embed
 
 HEADLINE_METRICS = ('box AP', 'mask AP')
 AVERAGE_PRECISIONS = {'AP': 'mAP', 'AP50': 'mAP_50', 'AP75': 'mAP_75', 'APs': 'mAP_s', 'APm': 'mAP_m', 'APl': 'mAP_l'}

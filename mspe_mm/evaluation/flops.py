@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..runtime.compile import without_compiling
+from ..runtime.compilation import without_compiling
 
 
 def count_flops(run: Callable[[], object]) -> int:

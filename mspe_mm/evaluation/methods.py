@@ -6,8 +6,8 @@ from contextlib import contextmanager
 
 from torch import Tensor, nn
 
-from ..core import MultiScalePatchEmbed
-from ..core.adapter import find_patch_embed
+from ..layers.patch_embed import MultiScalePatchEmbed
+from ..models.find import find_patch_embed
 
 METHODS = ('vanilla', 'img_resize', 'flexivit', 'prior', 'calibrated', 'mspe', 'finetuned')
 """vanilla: the stock model, with its one patch size and so fewer tokens.
@@ -46,7 +46,7 @@ def method_layer(layer: MultiScalePatchEmbed, method: str,
     if method == 'finetuned' and any('.kernels.' in name for name in finetuned):
         return layer
     if method == 'prior':
-        return layer.single_kernel(layer.kernel_policy, layer.correlation or PRIOR_CORRELATION)
+        return layer.single_kernel(layer.kernel_policy, layer.downsampling.correlation or PRIOR_CORRELATION)
     return layer.single_kernel(layer.kernel_policy if method == 'flexivit' else 'constant')
 
 

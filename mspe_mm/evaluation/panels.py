@@ -10,7 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from mmengine.runner import Runner
 
-from ..core.adapter import replacing
+from ..files import replacing
 from .report import LABELS
 from .sweep import prepared
 

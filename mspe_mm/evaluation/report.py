@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from prettytable import MARKDOWN, PrettyTable
 
-from ..core.adapter import replacing
+from ..files import replacing
 
 LABELS = {'vanilla': 'Vanilla', 'img_resize': 'Image resize', 'flexivit': 'FlexiViT', 'prior': 'Prior',
           'calibrated': 'Calibrated', 'mspe': 'MSPE (tuned)', 'finetuned': 'All weights trained'}

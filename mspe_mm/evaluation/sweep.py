@@ -16,10 +16,10 @@ from mmengine.runner import Runner
 from torch import Tensor
 from tqdm import tqdm
 
-from ..core import MultiScalePatchEmbed
-from ..core.adapter import find_patch_embed
+from ..data import change_resolution as transforms
 from ..errors import InputError
-from . import transforms
+from ..layers.patch_embed import MultiScalePatchEmbed
+from ..models.find import find_patch_embed
 from .flops import count_flops
 from .methods import may_fail, restores_image, trained_parameters, using_method
 from .report import number, save_json
@@ -97,7 +97,7 @@ def prepared(runner: Runner, method: str, resolution: tuple[int, int], *, token_
             sliding windows, change by the same factors.
         token_grid: (rows, columns) to put on the images instead of the base grid.
         calibrated: The layer of the method ``'calibrated'``.
-        degrade: How the images lose their resolution, see :class:`~mspe_mm.evaluation.transforms.ChangeResolution`; by
+        degrade: How the images lose their resolution, see :class:`~mspe_mm.data.change_resolution.ChangeResolution`; by
             default by the layer's downsampling model.
         finetuned: The state dict of the method ``'finetuned'``.
 
@@ -112,8 +112,8 @@ def prepared(runner: Runner, method: str, resolution: tuple[int, int], *, token_
     restore = restores_image(method)
     loader_cfg = copy.deepcopy(runner.cfg.test_dataloader)
     loader_cfg.dataset.pipeline = transforms.at_resolution(
-        loader_cfg.dataset.pipeline, scale=scale, interpolation=layer.interpolation, antialias=layer.antialias,
-        restore=restore, degrade=degrade)
+        loader_cfg.dataset.pipeline, scale=scale, interpolation=layer.downsampling.interpolation,
+        antialias=layer.downsampling.antialias, restore=restore, degrade=degrade)
     loader_cfg.persistent_workers = False    # each row has a loader of its own
     model.eval()
     seen = layer.base_resolution if restore else resolution

@@ -16,14 +16,14 @@ from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.registry import MODELS, RUNNERS, init_default_scope
 from mmengine.runner import Runner
 
-from ..core import MultiScalePatchEmbed
 from ..errors import InputError
+from ..layers.patch_embed import MultiScalePatchEmbed
 from . import fileio, runner  # noqa: F401  registers the backend and the runner
-from .checks import check_loading
-from .compile import compile_blocks
+from .compilation import compile_blocks
+from .data_checks import check_loading
 from .memory_format import use_channels_last
-from .precision import DTYPES, use_mixed_precision
-from .runner import layer_key  # noqa: F401  for the tools
+from .mixed_precision import DTYPES, use_mixed_precision
+from .runner import layer_key, load_adapter_for  # noqa: F401  for the tools
 
 
 def parser(description: str, checkpoint: bool = False) -> argparse.ArgumentParser:

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from mmengine.fileio import LocalBackend, register_backend
 
-from ..core.adapter import replacing
+from ..files import replacing
 
 
 @register_backend('mspe_safe', force=True)

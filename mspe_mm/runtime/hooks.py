@@ -8,8 +8,9 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
-from ..core.adapter import find_patch_embed, save_adapter
-from .checkpoint import training_seconds
+from ..models.adapter import save_adapter
+from ..models.checkpoint import training_seconds
+from ..models.find import find_patch_embed
 
 
 @HOOKS.register_module()

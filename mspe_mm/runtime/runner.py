@@ -11,15 +11,40 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner, load_state_dict
 from torch import nn
 
-from ..core.adapter import find_patch_embed, load_adapter
 from ..errors import InputError
-from .checkpoint import check_fits, named_for, read_checkpoint, weights_of
-from .checks import data_set_error, empty_data_set
+from ..layers.downsampling import DOWNSAMPLING_KEYS
+from ..layers.patch_embed import MultiScalePatchEmbed
+from ..models.adapter import AdapterMismatchError, load_adapter
+from ..models.checkpoint import check_fits, named_for, read_checkpoint, weights_of
+from ..models.find import find_patch_embed
+from .data_checks import data_set_error, empty_data_set
 
 
 def layer_key(cfg: Config) -> str:
     """The key of a config that has the settings of its MSPE layer."""
     return 'model.patch_embed' if cfg.model.get('patch_embed') or 'timm_name' in cfg.model else 'model.backbone'
+
+
+def load_adapter_for(cfg: Config, layer: MultiScalePatchEmbed, path: str) -> None:
+    """Load an adapter into the layer of a config's model.
+
+    Raises:
+        InputError: As :func:`~mspe_mm.models.adapter.load_adapter`, with the option that gives the layer the adapter's
+            setting, where there is one.
+    """
+    try:
+        load_adapter(layer, path)
+    except AdapterMismatchError as error:
+        raise InputError(f'{error}{_option(cfg, error)}') from error
+
+
+def _option(cfg: Config, error: AdapterMismatchError) -> str:
+    key, value = error.setting, error.value
+    if value is None or key not in ('kernel_sizes', 'parameterization', *DOWNSAMPLING_KEYS):
+        return ''
+    if key in DOWNSAMPLING_KEYS:
+        key = f'downsampling.{key}'
+    return f'; add --cfg-options {layer_key(cfg)}.{key}=' + (f'"{value}"' if key == 'kernel_sizes' else str(value))
 
 
 @RUNNERS.register_module()
@@ -69,7 +94,7 @@ class MSPERunner(Runner):
         super().load_or_resume()
         adapter = self.cfg.get('adapter')
         if fresh and adapter and not self._resume:    # a resumed checkpoint has its own, newer kernels
-            load_adapter(find_patch_embed(self._bare_model), adapter, layer_key(self.cfg))
+            load_adapter_for(self.cfg, find_patch_embed(self._bare_model), adapter)
             self.logger.info(f'Load adapter from {adapter}')
 
     def load_checkpoint(self,

@@ -1,18 +1,18 @@
 """mmseg's Vision Transformer with the MSPE layer in place of its patch embedding."""
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
 import torch.nn.functional as F
 from mmseg.models.backbones import VisionTransformer
 from mmseg.registry import MODELS
 from torch import Tensor
 
-from ..core import MultiScalePatchEmbed
-from ..core.attention import check_attention
-from ..core.linear import adopt_linears
-from ..core.position import POSITIONS, sinusoids
-from .attention import FusedSelfAttention, RelativeSelfAttention
+from ..layers.attention import check_attention
+from ..layers.patch_embed import HostLayout, MultiScalePatchEmbed
+from ..layers.position import POSITIONS, sinusoids
+from ..models.settings import split_layer_settings
+from .self_attention import FusedSelfAttention, RelativeSelfAttention, token_grid
 
 
 @MODELS.register_module()
@@ -24,40 +24,30 @@ class MSPEViT(VisionTransformer):
     ``attention='naive'``.
 
     Args:
-        kernel_sizes: Native patch sizes of the kernels in pixels; one is ``patch_size``.
-        kernel_policy: ``'fixed'``, ``'isotropic'``, or ``'constant'``: the stock patches.
-        parameterization: ``'native'`` or ``'residual'``.
-        tune_base: Whether the base size has a tunable kernel too.
-        downsampling: ``dict(interpolation=..., antialias=..., correlation=...)``, how the images lose their resolution, and
-            how alike their neighbouring pixels are.
         attention: ``'naive'`` is the host's; ``'fused'`` computes the same numbers up to rounding, faster and without
-            holding the attention weights; linear layers as well, see :mod:`mspe_mm.core.linear`.
+            holding the attention weights.
         position: ``'learned'``: the host's table. ``'sinusoidal'``: of the token's number in row-major order, none for the
-            class token. ``'relative'``: in the attention (:class:`~mspe_mm.seg.attention.RelativeSelfAttention`), with
-            ``with_cls_token=False``, whose token has no place, and ``with_cp=False``. The last two are to be trained from
-            scratch: their models have no ``pos_embed``.
-        **kwargs: Everything else is the host's (``img_size``, ``patch_size``, ``embed_dims``, ``out_indices``, ...).
+            class token. ``'relative'``: in the attention (:class:`~mspe_mm.seg.self_attention.RelativeSelfAttention`), with
+            ``with_cls_token=False``, because the class token has no place, and ``with_cp=False``. The last two are to be
+            trained from scratch: their models have no ``pos_embed``.
+        patch_pad: The host's; ``'corner'``, ``'same'``, or 0 for none.
+        **kwargs: ``kernel_sizes``, ``kernel_policy``, ``parameterization``, ``tune_base`` and ``downsampling`` of
+            :class:`~mspe_mm.layers.patch_embed.MultiScalePatchEmbed`. Everything else is the host's (``img_size``,
+            ``patch_size``, ``embed_dims``, ``out_indices``, ...).
 
-    See :class:`~mspe_mm.core.MultiScalePatchEmbed` for what the added keys mean.
+    Raises:
+        InputError: For an unknown key, with the nearest valid name.
+        ValueError: For settings that contradict each other; the message names them.
     """
 
-    def __init__(self,
-                 *args,
-                 kernel_sizes: Sequence[int] = (4, 8, 12, 16),
-                 kernel_policy: str = 'fixed',
-                 parameterization: str = 'residual',
-                 tune_base: bool = False,
-                 downsampling: dict | None = None,
-                 attention: str = 'fused',
-                 position: str = 'learned',
-                 patch_pad: str | int | None = 'corner',
-                 **kwargs) -> None:
+    def __init__(self, *args, attention: str = 'fused', position: str = 'learned', patch_pad: str | int | None = 'corner',
+                 **kwargs: Any) -> None:
+        layer_settings, kwargs = split_layer_settings(kwargs, type(self))
         super().__init__(*args, patch_pad=patch_pad, **kwargs)
         check_attention(attention)
         if attention == 'fused':
             for layer in self.layers:
                 layer.attn = FusedSelfAttention(layer.attn)
-            adopt_linears(self.layers)
         if patch_pad not in ('corner', 'same', 0, None):
             raise ValueError(f"patch_pad must be 'corner', 'same' or 0 for patches that do not overlap, got {patch_pad!r}")
         stock = self.patch_embed
@@ -71,15 +61,10 @@ class MSPEViT(VisionTransformer):
             embed_dims=stock.projection.out_channels,
             patch_size=patch_size,
             grid_size=(self.img_size[0] // patch_size, self.img_size[1] // patch_size),
-            kernel_sizes=kernel_sizes,
             bias=stock.projection.bias is not None,
-            kernel_policy=kernel_policy,
-            parameterization=parameterization,
-            tune_base=tune_base,
-            padding=patch_pad or None,
             norm=stock.norm,
-            proj_name='projection',
-            **(downsampling or {}))
+            host=HostLayout('projection', patch_pad or None),
+            **layer_settings)
         self.position = position
         if position != 'learned':
             self._replace_positions(attention)
@@ -105,8 +90,6 @@ class MSPEViT(VisionTransformer):
 
     def _pos_embeding(self, patched_img: Tensor, hw_shape: tuple[int, int], pos_embed: Tensor) -> Tensor:
         if self.position == 'relative':
-            for layer in self.layers:
-                layer.attn.grid = tuple(hw_shape)
             return self.drop_after_pos(patched_img)
         if self.position == 'sinusoidal':
             table = sinusoids(hw_shape[0] * hw_shape[1], patched_img.shape[2], patched_img.device, patched_img.dtype)
@@ -115,6 +98,13 @@ class MSPEViT(VisionTransformer):
         if tuple(hw_shape) != self.patch_embed.grid_size:
             pos_embed = self.resize_pos_embed(pos_embed, hw_shape, self.patch_embed.grid_size, self.interpolate_mode)
         return self.drop_after_pos(patched_img + pos_embed)
+
+    def forward(self, inputs: Tensor) -> tuple[Tensor, ...]:
+        """The host's, of images (B, C, H, W)."""
+        if self.position != 'relative':
+            return super().forward(inputs)
+        with token_grid.set(self.patch_embed.token_grid(tuple(inputs.shape[-2:]))):
+            return super().forward(inputs)
 
     def train(self, mode: bool = True) -> MSPEViT:
         super().train(mode)

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mspe_mm.benchmark.cases import resize
-from mspe_mm.benchmark.comparison import Settings
+from mspe_mm.benchmark.ratios import Settings
 from mspe_mm.benchmark.timing import SHORTEST
-from mspe_mm.core import resize as core_resize
+from mspe_mm.layers import resize as core_resize
 
 
 def by_candidate(results):
@@ -122,7 +122,7 @@ def test_backbones_are_compiled_where_that_is_wanted(tool, small, monkeypatch):
 
 
 def test_what_is_done_survives_an_interruption(tool, small, monkeypatch):
-    from mspe_mm.benchmark import comparison
+    from mspe_mm.benchmark import ratios as comparison
     measure, done = comparison.measure, []
 
     def interrupted(*args):

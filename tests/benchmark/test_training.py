@@ -5,15 +5,8 @@ import pytest
 import torch
 
 from mspe_mm.benchmark import trainees
-from mspe_mm.benchmark.comparison import Settings
-from mspe_mm.benchmark.training import (
-    by_the_package,
-    in_one_graph,
-    one_after_the_other,
-    the_largest_alone,
-    total,
-    training,
-)
+from mspe_mm.benchmark.ratios import Settings
+from mspe_mm.benchmark.training import by_the_package, in_one_graph, one_after_the_other, the_largest_alone, total, training
 from mspe_mm.core import resize_image
 
 SETTINGS = Settings(batch_size=2)

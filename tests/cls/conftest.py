@@ -4,7 +4,7 @@ from __future__ import annotations
 import pytest
 from tools_helpers import ROOT, World
 
-from mspe_mm.datasets.synthetic import write_synthetic_folders
+from mspe_mm.data.synthetic import write_synthetic_folders
 
 # 32 px are 4 patches of 8: a tenth of the arithmetic of the repository's 64 px.
 CONFIG = '''

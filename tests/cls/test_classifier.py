@@ -14,9 +14,9 @@ from timm.models.mvitv2 import model_cfgs
 
 import mspe_mm.cls  # noqa: F401
 from mspe_mm.cls.classifier import create_timm_model
-from mspe_mm.core.adapter import find_patch_embed
 from mspe_mm.errors import InputError
-from mspe_mm.runtime.checkpoint import named_for
+from mspe_mm.models.checkpoint import named_for
+from mspe_mm.models.find import find_patch_embed
 
 TINY = dict(img_size=64, embed_dim=32, depth=2, num_heads=2, num_classes=5)
 

@@ -4,7 +4,7 @@ import json
 import pytest
 from tools_helpers import ROOT, World
 
-from mspe_mm.datasets.synthetic import write_synthetic_folders
+from mspe_mm.data.synthetic import write_synthetic_folders
 
 CONFIG = f'''
 _base_ = '{ROOT}/configs/rivit_imagenette.py'

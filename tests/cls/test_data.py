@@ -11,8 +11,8 @@ from timm.data import ImageDataset, create_transform
 
 import mspe_mm.cls  # noqa: F401
 from mspe_mm.cls import LoadRGBImage, PackImage, TimmTransform, TorchvisionTransform
+from mspe_mm.data.change_resolution import ChangeResolution
 from mspe_mm.errors import InputError
-from mspe_mm.evaluation.transforms import ChangeResolution
 
 PIPELINE = [dict(type='LoadRGBImage'), dict(type='TimmTransform', img_size=32, crop_pct=1.0), dict(type='PackImage')]
 

@@ -9,7 +9,7 @@ from timm.models.vision_transformer import VisionTransformer
 
 from mspe_mm.cls import RIViT
 from mspe_mm.cls.rivit import EMBEDDINGS, RelativeAttention
-from mspe_mm.core.position import POSITIONS
+from mspe_mm.layers.position import POSITIONS
 
 TINY = dict(img_size=16, patch_size=4, num_classes=3, embed_dim=16, depth=2, num_heads=2, stem_channels=4, map_size=16)
 

@@ -15,7 +15,8 @@ from mmengine.config import Config, ConfigDict
 from mmengine.optim import build_optim_wrapper
 
 from mspe_mm import InputError
-from mspe_mm.core.adapter import find_patch_embed, load_adapter, save_adapter
+from mspe_mm.models.adapter import load_adapter, save_adapter
+from mspe_mm.models.find import find_patch_embed
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 HOST_CONFIGS = Path(mmdet.__file__).parent / '.mim/configs'

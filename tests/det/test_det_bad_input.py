@@ -12,8 +12,8 @@ from mmengine.dataset import pseudo_collate
 from pycocotools import mask as rle
 
 from mspe_mm import InputError
-from mspe_mm.det.checks import check_classes
-from mspe_mm.runtime.checks import check_loading
+from mspe_mm.det.class_checks import check_classes
+from mspe_mm.runtime.data_checks import check_loading
 from mspe_mm.runtime.runner import MSPERunner
 
 PIPELINE = [

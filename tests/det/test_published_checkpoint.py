@@ -8,7 +8,7 @@ from mmengine.config import Config
 
 from mspe_mm import InputError
 from mspe_mm.core import pi_resize
-from mspe_mm.runtime.checkpoint import check_fits
+from mspe_mm.models.checkpoint import check_fits
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 

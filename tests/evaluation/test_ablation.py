@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mmengine.config import Config
 
-from mspe_mm.core.resolution import SAMPLINGS
 from mspe_mm.evaluation.ablation import Variant, ablation_table, mean_and_spread, read_plan, summary, write_ablation
+from mspe_mm.layers.resolution import SAMPLINGS
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 PLANS = sorted((CONFIGS / 'ablations').glob('*.py'))

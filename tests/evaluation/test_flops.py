@@ -4,8 +4,8 @@ import timm
 import torch
 import torch.nn.functional as F
 
-from mspe_mm.core.linear import linear
 from mspe_mm.evaluation.flops import count_flops
+from mspe_mm.runtime.fast_products import linear
 
 
 def test_a_product_and_a_convolution_by_hand():

@@ -17,7 +17,8 @@ from mmseg.structures import SegDataSample
 from mmseg.utils import register_all_modules
 
 from mspe_mm import InputError
-from mspe_mm.core.adapter import find_patch_embed, load_adapter, save_adapter
+from mspe_mm.models.adapter import load_adapter, save_adapter
+from mspe_mm.models.find import find_patch_embed
 from mspe_mm.seg import MSPEEncoderDecoder
 
 register_all_modules()

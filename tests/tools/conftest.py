@@ -4,7 +4,7 @@ from __future__ import annotations
 import pytest
 from tools_helpers import ROOT, World
 
-from mspe_mm.datasets.synthetic import write_synthetic
+from mspe_mm.data.synthetic import write_synthetic
 
 CONFIG = '''
 _base_ = '{root}/configs/{name}.py'

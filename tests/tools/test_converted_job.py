@@ -9,7 +9,7 @@ from mmseg.registry import MODELS
 from mmseg.utils import register_all_modules
 from safetensors import safe_open
 
-from mspe_mm.datasets.synthetic import write_synthetic
+from mspe_mm.data.synthetic import write_synthetic
 
 from .conftest import ROOT, World
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from mmengine.utils import digit_version
 
-from mspe_mm.runtime.compile import LEAST_VERSION
+from mspe_mm.runtime.compilation import LEAST_VERSION
 
 MODEL = ('mspe.py', 'base.pth', '--adapter', 'adapter.safetensors')
 SWEEP = ('--resolutions', '16', '64', '--methods', 'vanilla', 'mspe')

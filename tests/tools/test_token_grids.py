@@ -7,8 +7,8 @@ from mmengine.config import Config
 from tools_helpers import ROOT
 
 from mspe_mm.core import MultiScalePatchEmbed
-from mspe_mm.core.budget import TokenGridObjective, tileable_size
 from mspe_mm.evaluation.methods import FROM_FILES, METHODS
+from mspe_mm.tuning.token_grid_objective import TokenGridObjective, tileable_size
 
 
 def weights(path):

@@ -13,10 +13,10 @@ from functools import partial
 import torch
 from torch import nn
 
-from ..checks import check_host, check_resolutions
-from ..comparison import Candidate, Comparison, Settings
+from ..arguments import check_host, check_resolutions
 from ..models import NAMES, PATCH, compiled, vit, vitdet
 from ..peers import peer_vitdet, stock_patch_embedding, stock_vit, vitdet_class, vitdet_name
+from ..ratios import Candidate, Comparison, Settings
 from ..timing import Step
 
 NETWORKS = ('vit', 'vitdet')

@@ -17,13 +17,13 @@ from mmengine.device import get_device
 from mmengine.runner import Runner
 from torch import Tensor
 
-from ...datasets.synthetic import write_synthetic
+from ...data.synthetic import write_synthetic
 from ...errors import InputError
 from ...evaluation.sweep import evaluate
 from ...runtime.runner import MSPERunner
-from ..checks import check_base, check_host
-from ..comparison import Candidate, Comparison, Settings
+from ..arguments import check_base, check_host
 from ..models import NAMES, PATCH, build, compiled, read_config, same_weights, setr_settings
+from ..ratios import Candidate, Comparison, Settings
 from ..timing import Step
 
 STOCK, MSPE = 'setr_synthetic.py', 'setr_mspe_synthetic.py'

@@ -11,11 +11,11 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ...core import resize_image
 from ...evaluation.methods import restores_image
-from ..checks import check_host, check_pyramid, check_resolutions
-from ..comparison import Candidate, Comparison, Settings
+from ...layers.resize import resize_image
+from ..arguments import check_host, check_pyramid, check_resolutions
 from ..models import NAMES, PATCH, compiled, mask_rcnn, setr
+from ..ratios import Candidate, Comparison, Settings
 from ..timing import Step
 
 NETWORKS = {'setr': 'SETR', 'mask-rcnn': 'Mask R-CNN'}

@@ -10,10 +10,10 @@ from functools import partial
 
 import torch
 
-from ...core import resize
 from ...errors import InputError
-from ..comparison import Candidate, Comparison, Settings
+from ...layers import resize
 from ..models import NAMES, PATCH, SIZES
+from ..ratios import Candidate, Comparison, Settings
 from ..timing import Step
 
 MODEL = dict(interpolation='bicubic', antialias=True)

@@ -15,10 +15,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from ..checks import check_base, check_host, check_pyramid
-from ..comparison import Candidate, Comparison, Settings
+from ..arguments import check_base, check_host, check_pyramid
 from ..models import NAMES, PATCH
 from ..peers import vitdet_class, vitdet_name
+from ..ratios import Candidate, Comparison, Settings
 from ..trainees import mask_rcnn_trainee, setr_trainee, vitdet_trainee
 from ..training import Way, by_the_package, in_one_graph, one_after_the_other, the_largest_alone, training
 

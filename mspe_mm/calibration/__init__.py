@@ -1,0 +1,1 @@
+"""Patch kernels in closed form, from unlabelled images."""

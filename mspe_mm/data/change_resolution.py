@@ -1,0 +1,83 @@
+"""How a test image comes to its resolution."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import torch
+from mmengine.dataset import Compose
+from mmengine.registry import TRANSFORMS
+from PIL import Image
+
+from ..errors import InputError
+from ..layers.resize import ANTIALIASED, resize_image
+from . import degradations  # noqa: F401  registers them
+
+OPENCV = dict(bilinear=cv2.INTER_LINEAR, bicubic=cv2.INTER_CUBIC, area=cv2.INTER_AREA, nearest=cv2.INTER_NEAREST)
+PILLOW = dict(bilinear=Image.BILINEAR, bicubic=Image.BICUBIC)
+
+
+def imresize(image: np.ndarray, size: tuple[int, int], interpolation: str = 'bilinear',
+             antialias: bool = True) -> np.ndarray:
+    """Resize an (H, W, C) image to ``size`` (height, width) by a downsampling model of :mod:`mspe_mm.layers.resize`.
+
+    8-bit images go through PIL or OpenCV, whichever computes the model, as in ``mmcv.imresize``; others through PyTorch.
+    """
+    if image.dtype != np.uint8:
+        tensor = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
+        return resize_image(tensor, size, interpolation, antialias)[0].permute(1, 2, 0).numpy()
+    if antialias and interpolation in ANTIALIASED:
+        return np.array(Image.fromarray(image).resize(size[::-1], PILLOW[interpolation]))
+    return cv2.resize(image, size[::-1], interpolation=OPENCV[interpolation])
+
+
+@TRANSFORMS.register_module()
+class ChangeResolution:
+    """Give an image that the pipeline has brought to the base resolution another one.
+
+    Annotations are left alone: they stay in the frame in which the host compares them.
+
+    Args:
+        scale: (vertical, horizontal) factor; (0.25, 0.25) is a quarter of the base resolution.
+        interpolation: Downsampling model, see :mod:`mspe_mm.layers.resize`.
+        antialias: Likewise.
+        restore: Afterwards resize the image back to the size it came with, bilinearly.
+        degrade: Transforms by which the image gets small instead of one resize, such as ``[dict(type='ChangeResolution',
+            interpolation='area'), dict(type='CompressJPEG', quality=50)]``: a ChangeResolution without scale among them is
+            where the size changes; without one that comes first, by ``interpolation`` and ``antialias``.
+    """
+
+    def __init__(self, scale: tuple[float, float], interpolation: str = 'bilinear', antialias: bool = True,
+                 restore: bool = False, degrade: Sequence[dict] | None = None) -> None:
+        self.scale, self.interpolation, self.antialias, self.restore = scale, interpolation, antialias, restore
+        self.degrade = None
+        if degrade:
+            change = dict(type='ChangeResolution', scale=scale, interpolation=interpolation, antialias=antialias)
+            steps = [{**change, **step} if step.get('type') == 'ChangeResolution' else step for step in degrade]
+            self.degrade = Compose(steps if any(step['type'] == 'ChangeResolution' for step in steps) else [change, *steps])
+
+    def __call__(self, results: dict) -> dict:
+        image = results['img']
+        before = image.shape[:2]
+        size = tuple(max(1, round(length * factor)) for length, factor in zip(before, self.scale))
+        if self.degrade is None:
+            image = imresize(image, size, self.interpolation, self.antialias)
+        else:
+            image = self.degrade(dict(results, img=image, img_shape=before))['img']
+            if image.shape[:2] != size:
+                raise InputError(f'the degrade pipeline makes images of {image.shape[0]} x {image.shape[1]} px where '
+                                 f'{size[0]} x {size[1]} px are asked for: let ChangeResolution alone change the size')
+        if self.restore:
+            image = imresize(image, before)
+        results['img'] = image
+        results['img_shape'] = image.shape[:2]
+        if 'scale_factor' in results:    # (width, height), as mmcv has it
+            change = (image.shape[1] / before[1], image.shape[0] / before[0])
+            results['scale_factor'] = tuple(old * new for old, new in zip(results['scale_factor'], change))
+        return results
+
+
+def at_resolution(pipeline: list[dict], **settings) -> list[dict]:
+    """A test pipeline with :class:`ChangeResolution` of these settings before its packing step."""
+    return [*pipeline[:-1], dict(type='ChangeResolution', **settings), pipeline[-1]]

@@ -1,0 +1,99 @@
+"""Images at the base resolution beside the same images at others: what kernels are calibrated from."""
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.dataset import Compose
+from mmengine.structures import BaseDataElement
+from mmengine.utils import scandir
+from torch import Tensor, nn
+
+from ..errors import InputError
+from .change_resolution import ChangeResolution
+
+IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
+
+
+def find_images(folder: str | Path) -> list[str]:
+    """Paths of the images in a folder and the folders inside, relative to it and sorted.
+
+    Raises:
+        InputError: If the folder does not exist or holds no image.
+    """
+    if not Path(folder).is_dir():
+        raise InputError(f'folder {folder} does not exist')
+    names = sorted(scandir(str(folder), IMAGE_SUFFIXES, recursive=True, case_sensitive=False))
+    if not names:
+        raise InputError(f'there are no images in {folder} ({", ".join(IMAGE_SUFFIXES)})')
+    return names
+
+
+def evenly(count: int, among: int) -> list[int]:
+    """``count`` different indices below ``among``, evenly spaced."""
+    return [(2 * i + 1) * among // (2 * count) for i in range(count)]
+
+
+def image_steps(pipeline: Sequence[dict]) -> list[dict]:
+    """The steps of a test pipeline that concern the image alone: no annotations, no packing."""
+    names = [step.get('transform', step)['type'].rpartition('.')[2] for step in pipeline]    # CheckedLoading wraps another
+    return [step for step, name in zip(pipeline, names) if name != 'LoadAnnotations' and not name.startswith('Pack')]
+
+
+def normalised(image: np.ndarray, preprocessor: nn.Module) -> Tensor:
+    """An (H, W, C) image as the model's data preprocessor makes it, (1, C, H, W), without what that fills up around it."""
+    tensor = torch.from_numpy(image.transpose(2, 0, 1).copy())
+    inputs = preprocessor(dict(inputs=[tensor], data_samples=[BaseDataElement()]))['inputs']
+    return inputs[..., :image.shape[0], :image.shape[1]]
+
+
+class ImagePairs:
+    """The images of a folder at the base resolution, each with its likes for smaller or larger patches.
+
+    Args:
+        folder: Where the images are.
+        names: Paths inside it.
+        steps: Transforms that load an image and bring it to the base resolution.
+        patch_size: Patch size at the base resolution, in pixels.
+        changes: How an image comes to patches of k px, by k: a transform that changes its size by k / ``patch_size``, or a
+            folder that has it, under the same name, at that size.
+    """
+
+    def __init__(self, folder: str | Path, names: Sequence[str], steps: Sequence[dict], patch_size: int,
+                 changes: Mapping[int, ChangeResolution | str | Path]) -> None:
+        self.folder, self.names, self.patch_size, self.changes = Path(folder), names, patch_size, changes
+        self.load, self.to_base = Compose(steps[:1]), Compose(steps[1:])
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, dict[int, np.ndarray]]:
+        """The base image (H, W, C), cut to whole patches, and the others by k, with patches at the same places.
+
+        Raises:
+            InputError: Naming the image that is missing, cannot be decoded, is smaller than a patch or of another size than
+                its patches ask for.
+        """
+        name, p = self.names[index], self.patch_size
+        results = self.to_base(self.load(dict(img_path=str(self.folder / name))))
+        image = results['img']
+        size = image.shape[:2]
+        rows, columns = size[0] // p, size[1] // p
+        if not rows or not columns:
+            raise InputError(f'{self.folder / name} is {size[0]} x {size[1]} px at the base resolution, smaller than a '
+                             f'patch of {p} px')
+        image = image[:rows * p, :columns * p]
+        return image, {k: self._read(Path(change) / name, k, size) if isinstance(change, (str, Path)) else
+                       change(dict(results, img=image))['img'] for k, change in self.changes.items()}
+
+    def _read(self, path: Path, k: int, base_size: tuple[int, int]) -> np.ndarray:
+        if not path.is_file():
+            raise InputError(f'{path} does not exist: the folders of images must have the same file names')
+        image = np.asarray(self.load(dict(img_path=str(path)))['img'])    # timm's transforms begin with PIL images
+        expected = [length * k / self.patch_size for length in base_size]
+        if any(abs(length - wanted) > 1 for length, wanted in zip(image.shape, expected)):    # 1 px: somebody's rounding
+            raise InputError(f'{path} is {image.shape[0]} x {image.shape[1]} px, and for patches of {k} px it must be '
+                             f'{round(expected[0])} x {round(expected[1])}')
+        return image

@@ -1,0 +1,98 @@
+"""What a token grid costs and what it is worth, at one input resolution (FlexiViT)."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.ticker import LogLocator, NullFormatter
+from mmengine.runner import Runner
+from prettytable import PrettyTable
+
+from ..models.find import find_patch_embed
+from ..tuning.token_grid_objective import tileable_size
+from .report import COLORS, LABELS, MARKERS, figure_of, finish_panel, number, save_json, write_tables
+from .sweep import collect_rows, evaluate
+from .tasks import task_of
+
+COSTS = {'gflops': 'arithmetic of an image (GFLOP)', 'images_per_second': 'images per second'}
+
+
+def budget_sweep(runner: Runner, methods: list[str], grids: list[tuple[int, int]], resolution: tuple[int, int],
+                 out_dir: str | Path, header: dict, bootstrap: int = 0, resume: bool = False,
+                 **settings: Any) -> dict:
+    """Rows of all methods at all token grids.
+
+    A grid is put on images of ``resolution``, or of the nearest that it divides, by the patches that fit. ``vanilla`` has
+    patches of one size: to have the same tokens its images are resized.
+
+    Args:
+        runner: With its model loaded.
+        methods: Methods to run, not ``img_resize``.
+        grids: (rows, columns) of each.
+        resolution: (height, width) in pixels.
+        out_dir, header, bootstrap, resume, settings: See :func:`~mspe_mm.evaluation.sweep.sweep`.
+    """
+    layer = find_patch_embed(runner.model)
+
+    def measure(method: str, grid: tuple[int, int]) -> dict:
+        size = tileable_size(resolution, grid)
+        if method == 'vanilla':
+            size = tuple(tokens * layer.patch_size for tokens in grid)
+        return evaluate(runner, method, size, bootstrap, token_grid=grid, **settings)
+
+    header = dict(header, input_resolution=list(resolution))
+    return collect_rows([(method, grid) for method in methods for grid in grids], measure, 'token_grid', out_dir, header,
+                        task_of(runner.cfg).HEADLINE_METRICS, resume)
+
+
+def budget_table(rows: list[dict], metrics: Sequence[str]) -> PrettyTable:
+    """Every row with its figures and its cost."""
+    table = PrettyTable(['method', 'tokens', 'patch', 'image', *metrics, 'GFLOP', 'images / s'])
+    table.align = 'r'
+    table.align['method'] = 'l'
+    for row in rows:
+        sizes = ('{} x {}'.format(*row[key]) for key in ('token_grid', 'kernel_size', 'resolution'))
+        table.add_row([row['method'], *sizes, *(number(row['metrics'].get(metric)) for metric in metrics),
+                       f'{row["gflops"]:.3g}' if 'gflops' in row else '-', number(row['images_per_second'], 1)])
+    return table
+
+
+def write_budget_report(results: dict, out_dir: str | Path, headline: Sequence[str], metrics: Sequence[str]) -> str:
+    """Write ``results.json``, ``table.md`` and ``trade_off.png`` to ``out_dir``; returns the table for a terminal.
+
+    Args:
+        results: Of :func:`budget_sweep`.
+        out_dir: Folder to write to.
+        headline: Metrics of the figure, the first of which was measured.
+        metrics: Metrics of the table.
+    """
+    out_dir = Path(out_dir)
+    save_json(results, out_dir / 'results.json')
+    measured = {name for row in results['rows'] for name in row['metrics']}
+    table = budget_table(results['rows'], [name for name in metrics if name in measured])
+    text = write_tables([table], out_dir / 'table.md', [
+        f'{results["dataset"]}, {results["images"]} images at {"{} x {}".format(*results["input_resolution"])}'])
+    plot_trade_off(results, out_dir / 'trade_off.png', next(name for name in headline if name in measured))
+    return text
+
+
+def plot_trade_off(results: dict, path: str | Path, metric: str) -> None:
+    """Metric against arithmetic and against speed: one line a method, one point a token grid, named at the last method."""
+    rows = results['rows']
+    methods = list(dict.fromkeys(row['method'] for row in rows if 'failure' not in row))
+    with figure_of(path, len(COSTS)) as panels:
+        for axes, (cost, label) in zip(panels, COSTS.items()):
+            for method in methods:
+                points = sorted((row[cost], row['metrics'].get(metric) or 0., '{}×{}'.format(*row['token_grid']))
+                                for row in rows if row['method'] == method and 'failure' not in row)
+                axes.plot(*list(zip(*points))[:2], marker=MARKERS.get(method, 'o'), color=COLORS.get(method),
+                          label=LABELS.get(method, method))
+                for x, y, grid in points if method == methods[-1] else ():
+                    axes.annotate(grid, (x, y), xytext=(0, 6), textcoords='offset points', ha='center', fontsize=8)
+            axes.set_xscale('log')
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.xaxis.set_major_formatter('{x:g}')
+            axes.xaxis.set_minor_formatter(NullFormatter())
+            axes.set(xlabel=label, ylabel=f'{metric} (%), {results["dataset"]}')
+            finish_panel(axes)

@@ -1,0 +1,1 @@
+"""What an image passes through, in plain PyTorch."""

@@ -1,0 +1,103 @@
+"""Tensors computed from parameters, kept from one forward pass of an evaluation to the next."""
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+is_compiling = getattr(getattr(torch, 'compiler', None), 'is_compiling', lambda: False)    # PyTorch 2.1 has none
+
+
+def is_transformed() -> bool:
+    """Whether the current call is recorded or transformed: compiled, exported, traced, or inside ``torch.func``.
+
+    Such calls must not meet side effects or operations that only eager mode knows.
+    """
+    if is_compiling():
+        return True
+    return torch.jit.is_tracing() or torch._C._functorch.peek_interpreter_stack() is not None
+
+
+class DerivedTensors:
+    """What a module computes from its parameters alone, kept while they do not change.
+
+    It is no part of a state dict, starts empty in copies and pickles, and steps aside where a gradient is wanted and
+    while a call is recorded or transformed. Threads may share it.
+
+    Args:
+        limit: Most entries kept: inputs of ever new sizes must not fill the memory.
+        max_bytes: Most memory kept. An entry that alone is larger is not kept.
+    """
+
+    def __init__(self, limit: int = 16, max_bytes: int = 256 * 2**20) -> None:
+        self.limit, self.max_bytes = limit, max_bytes
+        self._lock = threading.RLock()
+        self._kept: dict[Hashable, Any] = {}
+        self._computed_from: list[tuple] = []
+
+    def get(self, key: Hashable, parameters: Sequence[Tensor], compute: Callable[[], Any]) -> Any:
+        """``compute()``, or what it returned for the same key and the same values of ``parameters``.
+
+        ``key`` has to tell apart everything beside the parameters that the result depends on.
+        """
+        if is_transformed() or (torch.is_grad_enabled() and any(p.requires_grad for p in parameters)):
+            return compute()
+        with self._lock:
+            if not _unchanged(self._computed_from, parameters):
+                self.clear()
+            if key in self._kept:
+                return self._kept[key]
+            # Ordinary tensors whatever mode the first caller is in: those of inference mode cannot be trained through.
+            with torch.inference_mode(False), torch.no_grad():
+                value = compute()
+            if len(self._kept) >= self.limit or self.nbytes + _nbytes(value) > self.max_bytes:
+                self.clear()
+            if _nbytes(value) <= self.max_bytes:
+                if not self._kept:
+                    self._computed_from = _snapshot(parameters)
+                self._kept[key] = value
+            return value
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._kept, self._computed_from = {}, []
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of what is kept, in bytes."""
+        return sum(_nbytes(value) for value in self._kept.values())
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def __reduce__(self) -> tuple:
+        return type(self), (self.limit, self.max_bytes)
+
+
+def _nbytes(value: Any) -> int:
+    if isinstance(value, Tensor):
+        return value.numel() * value.element_size()
+    return sum(map(_nbytes, value)) if isinstance(value, Iterable) else 0
+
+
+def _snapshot(tensors: Sequence[Tensor]) -> list[tuple]:
+    """The tensors, each with what tells later whether it has changed: its address and version, on the CPU a copy as well.
+
+    Comparing contents also sees writes through ``.data``, which do not count as versions; on an accelerator it would
+    make the host wait for the device at every forward pass.
+    """
+    return [(t, _state(t), t.detach().clone() if t.device.type == 'cpu' else None) for t in tensors]
+
+
+def _unchanged(snapshot: list[tuple], tensors: Sequence[Tensor]) -> bool:
+    return len(snapshot) == len(tensors) and all(
+        t is then and _state(t) == state and (copy is None or torch.equal(t, copy))
+        for t, (then, state, copy) in zip(tensors, snapshot))
+
+
+def _state(tensor: Tensor) -> tuple:
+    return tensor.data_ptr(), tensor.dtype, None if tensor.is_inference() else tensor._version

@@ -1,0 +1,62 @@
+"""The downsampling model: how the images that a patch kernel sees lost their resolution."""
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+from torch import Tensor
+
+from ..errors import check_names
+from .resize import ANTIALIASED, check_correlation, check_interpolation, resize_image
+
+
+@dataclass(frozen=True)
+class Downsampling:
+    """How images lose their resolution, and how alike their neighbouring pixels are.
+
+    Args:
+        interpolation: ``'bilinear'``, ``'bicubic'``, ``'area'`` or ``'nearest'``, see :mod:`mspe_mm.layers.resize`.
+        antialias: Whether a shrinking filter averages over its whole footprint. It is always False for ``'area'`` and
+            ``'nearest'``, which have no such choice.
+        correlation: Correlation of neighbouring pixels, from 0 (white noise: PI-resize) to less than 1; photographs are
+            near 1. See :func:`~mspe_mm.layers.resize.pi_resize`.
+
+    Raises:
+        ValueError: For an unknown interpolation or a correlation out of range.
+    """
+
+    interpolation: str = 'bilinear'
+    antialias: bool = True
+    correlation: float = 0.
+
+    def __post_init__(self) -> None:
+        check_interpolation(self.interpolation)
+        check_correlation(self.correlation)
+        object.__setattr__(self, 'antialias', bool(self.antialias) and self.interpolation in ANTIALIASED)
+        object.__setattr__(self, 'correlation', float(self.correlation))
+
+    @classmethod
+    def of(cls, settings: Downsampling | Mapping | None) -> Downsampling:
+        """The model that ``settings`` describe: one already, a dict of its arguments, or None for the default.
+
+        Raises:
+            InputError: For an unknown argument, with the nearest valid name.
+            ValueError: As the class.
+        """
+        if isinstance(settings, cls):
+            return settings
+        settings = settings or {}
+        check_names(settings, DOWNSAMPLING_KEYS, 'downsampling')
+        return cls(**settings)
+
+    @property
+    def settings(self) -> tuple[str, bool, float]:
+        """The arguments in the order that :func:`~mspe_mm.layers.resize.pi_resize` takes them."""
+        return self.interpolation, self.antialias, self.correlation
+
+    def resize(self, images: Tensor, size: tuple[int, int]) -> Tensor:
+        """Images (B, C, H, W) resized to ``size`` (height, width) by this model, on their device."""
+        return resize_image(images, size, self.interpolation, self.antialias)
+
+
+DOWNSAMPLING_KEYS = tuple(field.name for field in fields(Downsampling))

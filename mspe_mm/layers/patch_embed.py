@@ -1,0 +1,377 @@
+"""The MSPE layer: a patch embedding of several patch kernels, each resized to fit the image."""
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..errors import InputError
+from .cache import DerivedTensors
+from .choice import choice_for, choosing
+from .downsampling import Downsampling
+from .geometry import PatchGeometry
+from .resize import pi_resize
+from .resolution import KERNEL_POLICIES, choose_kernel, default_kernel_sizes, fit_kernel
+
+PARAMETERIZATIONS = ('native', 'residual')
+PADDINGS = ('corner', 'same', None)
+LAYOUTS = ('NLC', 'NHWC', 'NCHW')
+
+
+@dataclass(frozen=True)
+class HostLayout:
+    """What the layer takes over from the patch embedding in whose place it stands.
+
+    Args:
+        proj_name: The host's name of the pretrained convolution.
+        padding: What happens to a remainder smaller than a patch: zeros after it (``'corner'``), zeros around the image
+            (``'same'``), as mmcv's adaptive padding does, or None: the remainder is cut off.
+        layout: Axes of the tokens: ``'NLC'``, ``'NHWC'`` or ``'NCHW'``.
+        with_grid: Whether the token grid is returned beside the tokens, as mmseg and mmdet have it.
+        strict_grid: Refuse images whose tokens are not on the base grid, for hosts that can take no other.
+
+    Raises:
+        ValueError: For an unknown padding or layout.
+    """
+
+    proj_name: str = 'proj'
+    padding: str | None = 'corner'
+    layout: str = 'NLC'
+    with_grid: bool = True
+    strict_grid: bool = False
+
+    def __post_init__(self) -> None:
+        check_choice('padding', self.padding, PADDINGS)
+        check_choice('layout', self.layout, LAYOUTS)
+
+
+class PatchKernel(nn.Module):
+    """The weight (D, C, size, size) and the bias (D) of one patch kernel, zero until set."""
+
+    def __init__(self, in_channels: int, embed_dims: int, size: int, bias: bool = True) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(embed_dims, in_channels, size, size))
+        self.bias = nn.Parameter(torch.zeros(embed_dims)) if bias else None
+
+
+class MultiScalePatchEmbed(nn.Module):
+    """Multi-scale patch embedding (MSPE, NeurIPS 2024).
+
+    The pretrained kernel of ``patch_size`` pixels keeps the host's parameter name and never changes. ``kernels`` holds one
+    kernel for each other native size: the only weights that tuning trains (theta). An image is embedded by the kernel whose
+    native resolution is nearest (Eq. 10), resized by PI-resize (Eq. 6) to the patch size that keeps the token grid. At the
+    base resolution the output is that of the stock convolution, bit for bit.
+
+    The patch size is rounded down to whole pixels. So images of a multiple of the base grid, (k rows, k columns) px, have
+    the base grid, and images of other sizes may have more tokens; :meth:`token_grid` tells.
+
+    A state dict without ``kernels`` (a stock checkpoint) loads with ``strict=True``. The kernels are then computed from the
+    pretrained one, so that an untrained layer is FlexiViT at the native resolutions, and at all with ``'residual'``.
+
+    Patches overlap where ``base_kernel`` is larger than ``patch_size``. Kernels are named by their patch size, the stride of
+    the convolution; :mod:`~mspe_mm.layers.geometry` says how far a kernel reaches beyond its patch.
+
+    In eval mode calls from several threads do not disturb each other: nothing of a call is kept in the module.
+
+    Args:
+        in_channels: Channels of the image.
+        embed_dims: Width D of the tokens.
+        patch_size: Patch size at the base resolution, in pixels.
+        grid_size: Token grid (rows, columns) at the base resolution, or one number for both.
+        kernel_sizes: Native patch sizes of the kernels in pixels, ascending; ``patch_size`` is one of them. By default
+            quarters of ``patch_size``, see :func:`~mspe_mm.layers.resolution.default_kernel_sizes`.
+        base_kernel: Extent of the pretrained kernel in pixels, if larger than a patch: odd, with a padding of
+            ``base_kernel // 2``, as in PVT v2 and SegFormer (7 px on 4 px patches).
+        bias: Whether the kernels have a bias.
+        kernel_policy: ``'fixed'``, ``'isotropic'`` or ``'constant'``, see :func:`~mspe_mm.layers.resolution.fit_kernel`.
+        parameterization: How kernel i is stored. ``'native'`` (the paper's): the kernel itself, of k_i px. ``'residual'``: a
+            correction of k_i px, which is resized and added to the resized pretrained kernel. Resizing by way of 4 px
+            discards detail that a direct 16 -> 6 resize keeps.
+        tune_base: Also give the base size a kernel that can be tuned. The base resolution is then no longer exact.
+        downsampling: How the images lose their resolution: a :class:`~mspe_mm.layers.downsampling.Downsampling` or a dict of
+            its arguments.
+        norm: A layer applied to the tokens, as in the host; not tuned.
+        host: Names and axes taken over from the host.
+
+    Raises:
+        ValueError: For settings that contradict each other; the message names them.
+    """
+
+    def __init__(self,
+                 in_channels: int = 3,
+                 embed_dims: int = 768,
+                 patch_size: int = 16,
+                 grid_size: int | tuple[int, int] = 14,
+                 kernel_sizes: Sequence[int] | None = None,
+                 *,
+                 base_kernel: int | None = None,
+                 bias: bool = True,
+                 kernel_policy: str = 'fixed',
+                 parameterization: str = 'residual',
+                 tune_base: bool = False,
+                 downsampling: Downsampling | Mapping | None = None,
+                 norm: nn.Module | None = None,
+                 host: HostLayout | None = None) -> None:
+        super().__init__()
+        self.in_channels, self.embed_dims, self.patch_size = in_channels, embed_dims, patch_size
+        self.grid_size = (grid_size, grid_size) if isinstance(grid_size, int) else tuple(grid_size)
+        if kernel_sizes is None:
+            kernel_sizes = default_kernel_sizes(patch_size) if isinstance(patch_size, int) else (patch_size, )
+        self.kernel_sizes = tuple(kernel_sizes) if isinstance(kernel_sizes, Sequence) else (kernel_sizes, )
+        self.kernel_policy, self.parameterization = kernel_policy, parameterization
+        self.downsampling, self.host = Downsampling.of(downsampling), host or HostLayout()
+        self._check_settings()
+        self.geometry = PatchGeometry(patch_size, base_kernel or patch_size)
+        if self.geometry.overlaps and self.host.padding != 'corner':
+            raise ValueError(f"overlapping patches are embedded with padding='corner', got {self.host.padding!r}")
+
+        before, _ = self.geometry.reach(patch_size)
+        self.add_module(self.host.proj_name, nn.Conv2d(
+            in_channels, embed_dims, self.geometry.kernel_size, stride=patch_size, padding=before, bias=bias))
+        own_sizes = [k for k in self.kernel_sizes if k != patch_size or tune_base]
+        self.kernels = nn.ModuleDict({
+            str(k): PatchKernel(in_channels, embed_dims, self.geometry.kernel(k), bias) for k in own_sizes})
+        self.norm = norm
+        self._cache = DerivedTensors()
+        self.reset_kernels()
+
+    def _check_settings(self) -> None:
+        for name, values in (('in_channels', [self.in_channels]), ('embed_dims', [self.embed_dims]),
+                             ('patch_size', [self.patch_size]), ('grid_size', self.grid_size),
+                             ('kernel_sizes', self.kernel_sizes)):
+            if not values or not all(isinstance(value, int) and value > 0 for value in values):
+                raise ValueError(f'{name} must be positive whole numbers, got {getattr(self, name)}')
+        if list(self.kernel_sizes) != sorted(set(self.kernel_sizes)):
+            raise ValueError(f'kernel_sizes must be ascending and without repeats, got {self.kernel_sizes}')
+        if self.patch_size not in self.kernel_sizes:
+            raise ValueError(f'kernel_sizes must include the patch size {self.patch_size}, whose kernel is the pretrained '
+                             f'one, got {self.kernel_sizes}')
+        if len(self.grid_size) != 2:
+            raise ValueError(f'grid_size must be one or two numbers of tokens, got {self.grid_size}')
+        check_choice('kernel_policy', self.kernel_policy, KERNEL_POLICIES)
+        check_choice('parameterization', self.parameterization, PARAMETERIZATIONS)
+
+    @property
+    def base(self) -> nn.Conv2d:
+        """The pretrained patch embedding."""
+        return getattr(self, self.host.proj_name)
+
+    @property
+    def base_resolution(self) -> tuple[int, int]:
+        """(height, width) in pixels at which the layer is the stock one."""
+        return self.patch_size * self.grid_size[0], self.patch_size * self.grid_size[1]
+
+    @torch.no_grad()
+    def reset_kernels(self) -> None:
+        """Set the kernels from the pretrained one: its PI-resize (``'native'``) or no correction (``'residual'``)."""
+        for name, value in self._initial_kernels(self.base.weight, self.base.bias).items():
+            self.kernels.get_parameter(name).copy_(value)
+
+    def _initial_kernels(self, weight: Tensor, bias: Tensor | None) -> dict[str, Tensor]:
+        """Initial kernels for a pretrained ``weight`` and ``bias``, under their names in ``self.kernels``."""
+        kernels = {}
+        for k in self.kernels:
+            resized = self.resize_kernel(weight, (int(k), int(k)))
+            native = self.parameterization == 'native'
+            kernels[f'{k}.weight'] = resized if native else torch.zeros_like(resized)
+            if bias is not None:
+                kernels[f'{k}.bias'] = bias if native else torch.zeros_like(bias)
+        # A kernel that needs no resizing, and every bias, would be the pretrained tensor itself: kernels own their memory.
+        return {name: value.clone() for name, value in kernels.items()}
+
+    def is_tuned(self) -> bool:
+        """Whether any kernel differs from its initial value."""
+        with torch.no_grad():
+            initial = self._initial_kernels(self.base.weight, self.base.bias)
+        # To the rounding of the dtype: a half-precision checkpoint holds rounded kernels.
+        return any(not torch.allclose(self.kernels.get_parameter(name), value, rtol=8 * torch.finfo(value.dtype).eps)
+                   for name, value in initial.items())
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args, **kwargs) -> None:
+        proj = f'{prefix}{self.host.proj_name}'
+        weight = state_dict.get(f'{proj}.weight')
+        stock = not any(key.startswith(f'{prefix}kernels.') for key in state_dict)
+        if stock and weight is not None and weight.shape == self.base.weight.shape:
+            kernels = self._initial_kernels(weight, state_dict.get(f'{proj}.bias'))
+            state_dict.update({f'{prefix}kernels.{name}': value for name, value in kernels.items()})
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+    def resize_kernel(self, weight: Tensor, size: tuple[int, int], native: int | None = None) -> Tensor:
+        """Kernels for patches of ``size`` (height, width), under the layer's downsampling model and correlation of pixels.
+
+        ``native`` is the patch size that ``weight`` is for, by default the pretrained kernel's. Without overlap, kernels are
+        as large as their patches, and it is not needed.
+        """
+        model = self.downsampling.settings
+        if not self.geometry.overlaps:
+            return pi_resize(weight, size, *model)
+        native = native or self.patch_size
+        return self.geometry.resize(weight, size, (native, native), *model)
+
+    def kernel_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
+        """(height, width) in pixels of the patches (not of what overlaps) of an image of ``image_size`` (height, width)."""
+        return fit_kernel(image_size, self._grid(), self.patch_size, self.kernel_policy)
+
+    def token_grid(self, image_size: tuple[int, int]) -> tuple[int, int]:
+        """(rows, columns) of the tokens of an image of ``image_size`` (height, width)."""
+        rest = 0 if self.host.padding is None else 1
+        return tuple((length - rest) // k + rest for length, k in zip(image_size, self.kernel_size(image_size)))
+
+    def kernel_index(self, image_size: tuple[int, int]) -> int:
+        """Which of ``kernel_sizes`` embeds an image of ``image_size`` (height, width), by Eq. 10."""
+        if self.kernel_policy == 'constant':
+            return self.kernel_sizes.index(self.patch_size)
+        grid = self._grid()
+        if self.kernel_policy == 'isotropic':
+            # Square patches on a non-square image: its resolution, seen from the grid, is that of its patches.
+            patch = self.kernel_size(image_size)
+            image_size = (patch[0] * grid[0], patch[1] * grid[1])
+        return choose_kernel(image_size, grid, self.kernel_sizes)
+
+    def _grid(self) -> tuple[int, int]:
+        return choice_for(self).grid or self.grid_size
+
+    def force_kernel(self, index: int) -> AbstractContextManager[None]:
+        """Within the context, calls of this thread are embedded by kernel ``index`` of ``kernel_sizes`` (not by Eq. 10)."""
+        return choosing(self, kernel=index)
+
+    def force_grid(self, grid: tuple[int, int] | None) -> AbstractContextManager[None]:
+        """Within the context, calls of this thread have ``grid`` (rows, columns) instead of the base grid.
+
+        None changes nothing. ``grid_size`` stays the base grid: that of the host's position table.
+        """
+        return choosing(self, grid=grid)
+
+    def pretrained_only(self) -> AbstractContextManager[None]:
+        """Within the context, calls of this thread are embedded by the pretrained kernel, resized to fit."""
+        return choosing(self, pretrained_only=True)
+
+    def sharing_base(self, **changes: Any) -> MultiScalePatchEmbed:
+        """A layer on the same pretrained kernel and norm, with this one's settings but for ``changes``, untrained."""
+        settings = dict(
+            kernel_sizes=self.kernel_sizes, kernel_policy=self.kernel_policy, parameterization=self.parameterization,
+            tune_base=str(self.patch_size) in self.kernels, downsampling=self.downsampling)
+        layer = type(self)(
+            self.in_channels, self.embed_dims, self.patch_size, self.grid_size, base_kernel=self.geometry.kernel_size,
+            bias=self.base.bias is not None, norm=self.norm, host=self.host, **{**settings, **changes})
+        layer.add_module(self.host.proj_name, self.base)
+        layer.kernels.to(self.base.weight)
+        layer.reset_kernels()
+        return layer.train(self.training)
+
+    def single_kernel(self, kernel_policy: str, correlation: float = 0.) -> MultiScalePatchEmbed:
+        """A layer of the pretrained kernel alone, shared with this one: the untrained baselines.
+
+        ``'constant'`` gives the stock patch embedding, ``'fixed'`` and ``'isotropic'`` give FlexiViT's.
+        """
+        return self.sharing_base(kernel_sizes=(self.patch_size, ), tune_base=False, kernel_policy=kernel_policy,
+                                 downsampling=replace(self.downsampling, correlation=correlation))
+
+    @torch.no_grad()
+    def set_kernel(self, size: int, weight: Tensor, bias: Tensor | None) -> None:
+        """Make ``weight`` and ``bias`` (D) what :meth:`sized_kernel` gives for the kernel of ``size`` px at its own size."""
+        own, base = self.kernels[str(size)], self.base
+        if self.parameterization == 'residual':
+            weight = weight - self.resize_kernel(base.weight, (size, size))
+            bias = None if bias is None else bias - base.bias
+        own.weight.copy_(weight)
+        if bias is not None:
+            own.bias.copy_(bias)
+
+    def sized_kernel(self, size: tuple[int, int], index: int) -> tuple[Tensor, Tensor | None]:
+        """Weight and bias (D) of kernel ``index`` of ``kernel_sizes``, resized to patches of ``size`` (height, width).
+
+        The weight is (D, C, *size), or larger where patches overlap.
+        """
+        base, name = self.base, str(self.kernel_sizes[index])
+        if name not in self.kernels or choice_for(self).pretrained_only:
+            return self.resize_kernel(base.weight, size), base.bias
+        own = self.kernels[name]
+        weight = self.resize_kernel(own.weight, size, self.kernel_sizes[index])
+        if self.parameterization == 'native':
+            return weight, own.bias
+        return self.resize_kernel(base.weight, size) + weight, None if base.bias is None else base.bias + own.bias
+
+    def forward(self, x: Tensor) -> tuple[Tensor, tuple[int, int]] | Tensor:
+        """Embed a batch of images.
+
+        Args:
+            x: (B, C, H, W), any H and W from 1.
+
+        Returns:
+            tokens (B, L, D) and their grid (rows, columns), L = rows * columns. Other ``layout``s: (B, rows, columns, D) or
+            (B, D, rows, columns). Without ``with_grid``: the tokens alone.
+
+        Raises:
+            InputError: If the tokens are not on the base grid and ``strict_grid`` asks for it.
+        """
+        image_size = _image_size(x)
+        size, forced = self.kernel_size(image_size), choice_for(self).kernel
+        weight, bias = self._cached_kernel(size, self.kernel_index(image_size) if forced is None else forced)
+        reach = tuple(self.geometry.reach(k) for k in size)
+        x = _pad_to_patches(x, size, self.host.padding, reach)
+        x = F.conv2d(x, weight, bias, stride=size, padding=tuple(before for before, _ in reach))
+        grid = _image_size(x)
+        if self.host.strict_grid and grid != self.grid_size:
+            rows, columns = self.grid_size
+            raise InputError(f'an image of {image_size[0]} x {image_size[1]} px has {grid[0]} x {grid[1]} tokens, and the '
+                             f'model takes {rows} x {columns} only: resize images to a multiple of {rows} x {columns} px')
+        if self.host.layout != 'NCHW':
+            x = x.flatten(2).transpose(1, 2) if self.host.layout == 'NLC' else x.permute(0, 2, 3, 1)
+        if self.norm is not None:
+            x = self.norm(x)
+        return (x, grid) if self.host.with_grid else x
+
+    def _cached_kernel(self, size: tuple[int, int], index: int) -> tuple[Tensor, Tensor | None]:
+        """``sized_kernel``, kept between the images of an evaluation."""
+        if self.training or size == self.base.stride:
+            return self.sized_kernel(size, index)
+        # By attribute: parameters() of a DataParallel replica are none.
+        own = [self.base, *self.kernels.values()]
+        tensors = [tensor for part in own for tensor in (part.weight, part.bias) if tensor is not None]
+        settings = self.downsampling, self.parameterization, choice_for(self).pretrained_only
+        return self._cache.get((size, index, settings), tensors, lambda: self.sized_kernel(size, index))
+
+    def train(self, mode: bool = True) -> MultiScalePatchEmbed:
+        self._cache.clear()
+        return super().train(mode)
+
+    def extra_repr(self) -> str:
+        return (f'grid_size={self.grid_size}, kernel_sizes={self.kernel_sizes}, kernel_policy={self.kernel_policy!r}, '
+                f'parameterization={self.parameterization!r}, {self.downsampling}, {self.host}')
+
+
+def check_choice(name: str, value: object, choices: Sequence) -> None:
+    """Raise a ValueError that lists ``choices`` if ``value`` is none of them."""
+    if value not in choices:
+        raise ValueError(f'unknown {name} {value!r}: choose one of {choices}')
+
+
+def _image_size(x: Tensor) -> tuple[int, int]:
+    """(height, width) of (B, C, H, W); plain numbers also while tracing, whose sizes are tensors."""
+    height, width = x.shape[-2:]
+    return (int(height), int(width)) if torch.jit.is_tracing() else (height, width)
+
+
+def _pad_to_patches(x: Tensor, patch: tuple[int, int], padding: str | None, reach: tuple[tuple[int, int], ...]) -> Tensor:
+    """Pad (B, C, H, W) with zeros to whole patches, as mmcv's ``AdaptivePadding`` does.
+
+    ``reach`` is how far kernels see (before, from then on) on each axis; the convolution pads by the first on both sides.
+    """
+    if padding is None:
+        if x.shape[-2] < patch[0] or x.shape[-1] < patch[1]:
+            raise ValueError(f'an image of {x.shape[-2]} x {x.shape[-1]} px has no room for a patch of {patch[0]} x '
+                             f"{patch[1]} px: set padding='corner'")
+        return x
+    # What the last patch's kernel sees beyond the image and the convolution's own padding; for a patch alone, -length % p.
+    bottom, right = (max(0, (-(-length // p) - 1) * p + after - length - before)
+                     for length, p, (before, after) in zip(x.shape[-2:], patch, reach))
+    if bottom == right == 0:
+        return x
+    top, left = (bottom // 2, right // 2) if padding == 'same' else (0, 0)
+    return F.pad(x, (left, right - left, top, bottom - top))

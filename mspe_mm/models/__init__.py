@@ -1,0 +1,1 @@
+"""Giving a built model the MSPE layer, finding it there, and the files that keep its weights."""

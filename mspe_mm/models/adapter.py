@@ -1,0 +1,146 @@
+"""Adapters: the tuned kernels alone, in a safetensors file of a few megabytes that is safe to share.
+
+The file holds the parameters of ``MultiScalePatchEmbed.kernels`` and, as metadata, what they were tuned for. An adapter
+belongs to one pretrained kernel, which it names by its digest.
+"""
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from ..errors import InputError
+from ..files import replacing
+from ..layers.downsampling import DOWNSAMPLING_KEYS
+from ..layers.patch_embed import MultiScalePatchEmbed
+from ..version import __version__
+
+FORMAT = 'mspe_mm.adapter/1'
+
+
+def base_digest(patch_embed: MultiScalePatchEmbed) -> str:
+    """SHA-256 of the pretrained kernel and bias in float32: which model an adapter belongs to.
+
+    A model that was cast to half precision has another digest: load adapters before casting.
+    """
+    digest = hashlib.sha256()
+    for parameter in patch_embed.base.parameters():
+        digest.update(parameter.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def describe(patch_embed: MultiScalePatchEmbed) -> dict[str, str]:
+    """The metadata of the layer's adapter; values are JSON."""
+    entries = dict(
+        base_digest=base_digest(patch_embed),
+        embed_dims=patch_embed.embed_dims,
+        in_channels=patch_embed.in_channels,
+        patch_size=patch_embed.patch_size,
+        base_kernel=patch_embed.geometry.kernel_size,
+        base_resolution=patch_embed.base_resolution,
+        kernel_sizes=patch_embed.kernel_sizes,
+        tuned_sizes=[int(k) for k in patch_embed.kernels],
+        parameterization=patch_embed.parameterization,
+        **asdict(patch_embed.downsampling))
+    return {'format': FORMAT, 'version': __version__, **{key: json.dumps(value) for key, value in entries.items()}}
+
+
+def save_adapter(patch_embed: MultiScalePatchEmbed, path: str | Path, training_seconds: float | None = None) -> None:
+    """Write the layer's kernels, and how long they took to train, to ``path``.
+
+    An older file there survives if this one cannot be written.
+    """
+    tensors = {name: value.detach().cpu().contiguous() for name, value in patch_embed.kernels.state_dict().items()}
+    with replacing(path) as temporary:
+        metadata = describe(patch_embed)
+        if training_seconds is not None:
+            metadata['training_seconds'] = json.dumps(training_seconds)
+        Path(temporary).write_bytes(save(tensors, metadata))    # by Python: a full disk is an OSError
+
+
+class AdapterMismatchError(InputError):
+    """An adapter was tuned for another layer.
+
+    Attributes:
+        setting: The setting that differs, as in the adapter's metadata.
+        value: Its value in the adapter; None if the adapter does not say.
+    """
+
+    def __init__(self, message: str, setting: str, value: Any) -> None:
+        super().__init__(message)
+        self.setting, self.value = setting, value
+
+
+def load_adapter(patch_embed: MultiScalePatchEmbed, path: str | Path) -> None:
+    """Set the layer's kernels from ``path``.
+
+    Raises:
+        AdapterMismatchError: If the adapter was tuned for a layer with other settings.
+        InputError: If the file is missing, damaged or no adapter, or belongs to another pretrained kernel.
+    """
+    tensors, metadata = read_adapter(path)
+    own = describe(patch_embed)
+    metadata.setdefault('correlation', '0.0')    # what layers had before they had a choice
+    metadata.setdefault('base_kernel', own['base_kernel'])    # not said before; the kernels' shapes still have to fit
+    for key in ('embed_dims', 'in_channels', 'patch_size', 'base_kernel', 'base_resolution', 'kernel_sizes', 'tuned_sizes',
+                'parameterization', *DOWNSAMPLING_KEYS):
+        if metadata.get(key) != own[key]:
+            raise AdapterMismatchError(f'{path} does not fit this model: it was tuned for {key}={metadata.get(key)}, and '
+                                       f'the model has {key}={own[key]}', key, json.loads(metadata.get(key, 'null')))
+    if metadata.get('base_digest') != own['base_digest']:    # JSON: the digest in quotes
+        raise InputError(f'{path} does not fit this checkpoint: it was tuned with the base kernel '
+                         f'{metadata.get("base_digest", "?")[1:13]}, and the checkpoint has '
+                         f'{own["base_digest"][1:13]}; give the checkpoint that it was tuned from')
+    try:
+        patch_embed.kernels.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise InputError(f'{path} does not hold the kernels that its metadata names: {_one_line(error)}') from error
+
+
+def adapter_layer(patch_embed: MultiScalePatchEmbed, path: str | Path) -> MultiScalePatchEmbed:
+    """A second layer on the pretrained kernel of ``patch_embed``, with the kernels of the adapter at ``path``.
+
+    It has the adapter's own kernel sizes and parameterization, whatever those of ``patch_embed`` are.
+
+    Raises:
+        InputError: As :func:`load_adapter`.
+    """
+    _, metadata = read_adapter(path)
+    kernel_sizes, tuned_sizes = (json.loads(metadata.get(key, '[]')) for key in ('kernel_sizes', 'tuned_sizes'))
+    try:
+        layer = patch_embed.sharing_base(kernel_sizes=kernel_sizes, tune_base=patch_embed.patch_size in tuned_sizes,
+                                         parameterization=json.loads(metadata.get('parameterization', 'null')))
+    except ValueError as error:
+        raise InputError(f'{path} does not fit this model: {error}') from error
+    load_adapter(layer, path)
+    return layer
+
+
+def read_adapter(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of an adapter file.
+
+    Raises:
+        InputError: If the file is missing, damaged or no adapter.
+    """
+    if not Path(path).is_file():
+        raise InputError(f'adapter {path} does not exist')
+    try:
+        with safe_open(str(path), framework='pt') as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise InputError(f'adapter {path} cannot be read, it is damaged or no safetensors file: '
+                         f'{_one_line(error)}') from error
+    if metadata.get('format') != FORMAT:
+        raise InputError(f'{path} is no adapter of this version: its format is {metadata.get("format")}, not {FORMAT}')
+    return tensors, metadata
+
+
+def _one_line(error: Exception) -> str:
+    return ' '.join(str(error).split())

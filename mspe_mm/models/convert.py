@@ -1,0 +1,178 @@
+"""Give a built model the MSPE layer: one convolution is exchanged, everything else stays.
+
+Hosts are recognised by what they do, not by their names: a patch embedding is a module of one convolution, the model's
+first, and at most a norm. The new layer is run beside the host's own on an image of the base resolution, and has to return
+the same. So mmseg's, mmdet's and timm's transformers convert, and every other that is built alike.
+"""
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import InputError, check_names
+from ..layers.downsampling import DOWNSAMPLING_KEYS
+from ..layers.patch_embed import LAYOUTS, HostLayout, MultiScalePatchEmbed
+from .settings import LAYER_SETTINGS
+from .timm_patch_embed import TimmPatchEmbed
+
+
+def convert_patch_embed(model: nn.Module,
+                        base_resolution: int | tuple[int, int] | None = None,
+                        kernel_sizes: Sequence[int] | None = None,
+                        **settings) -> MultiScalePatchEmbed:
+    """Replace the patch embedding of ``model``, in place, by the MSPE layer.
+
+    Parameter names stay the host's, with ``kernels`` beside them, so that stock checkpoints load with ``strict=True``
+    afterwards; weights that are loaded before are kept. At the base resolution the model's output is what it was, bit for
+    bit. Of hierarchical models the first stage's embedding is replaced: the grids of all stages follow its token grid.
+
+    Args:
+        model: A model, or its backbone.
+        base_resolution: Resolution in pixels that the model was trained at, one number or (height, width). By default the
+            ``img_size`` that the host states.
+        kernel_sizes: Native patch sizes of the kernels in pixels, one of them the host's; by default its quarters.
+        **settings: ``kernel_policy``, ``parameterization``, ``tune_base`` and ``downsampling`` of
+            :class:`~mspe_mm.layers.patch_embed.MultiScalePatchEmbed`. ``interpolation``, ``antialias`` and ``correlation``
+            may also be given by themselves.
+
+    Returns:
+        The new layer.
+
+    Raises:
+        InputError: If the model has no such patch embedding, saying why, or the settings do not fit it.
+    """
+    name, stock, proj_name = _find_stock(model)
+    conv = getattr(stock, proj_name)
+    where = f'{type(model).__name__}.{name}'
+    resolution = base_resolution or getattr(stock, 'img_size', None) or getattr(model, 'img_size', None)
+    if resolution is None:
+        raise InputError(f'{type(model).__name__} does not say at which resolution it was trained: give base_resolution='
+                         '(height, width)')
+    height, width = _pair(resolution)
+    patch_size = conv.stride[0]
+    if height % patch_size or width % patch_size:
+        raise InputError(f'base_resolution must be whole patches of {patch_size} px for {where}, got {height} x {width}')
+    is_timms = hasattr(stock, 'dynamic_feat_size')
+    check_names(settings, [*LAYER_SETTINGS, *DOWNSAMPLING_KEYS], 'patch_embed')
+    flat = {key: settings.pop(key) for key in DOWNSAMPLING_KEYS if key in settings}
+    if flat:
+        settings['downsampling'] = {**flat, **settings.get('downsampling', {})}
+    try:
+        layer = (TimmPatchEmbed if is_timms else MultiScalePatchEmbed)(
+            conv.in_channels, conv.out_channels, patch_size, (height // patch_size, width // patch_size), kernel_sizes,
+            base_kernel=conv.kernel_size[0], bias=conv.bias is not None, norm=getattr(stock, 'norm', None), host=HostLayout(
+                proj_name, _rest_of(stock, conv), strict_grid=getattr(stock, 'strict_img_size', False)), **settings)
+    except (TypeError, ValueError) as error:
+        raise InputError(f'{where} cannot be converted: {error}') from error
+    layer.add_module(proj_name, conv)
+    layer.kernels.to(conv.weight)
+    layer.reset_kernels()
+    _match_output(layer, stock, where, (height, width))
+    parent, _, attribute = name.rpartition('.')
+    setattr(model.get_submodule(parent), attribute, layer.train(stock.training))
+    return layer
+
+
+@contextmanager
+def following_base(layer: MultiScalePatchEmbed) -> Iterator[None]:
+    """Within the context the host may draw the pretrained kernel anew: kernels that it knows nothing of are reset to it."""
+    before = [[p.detach().clone() for p in part.parameters()] for part in (layer.base, layer.kernels)]
+    yield
+    base_same, kernels_same = (
+        all(torch.equal(p, old) for p, old in zip(part.parameters(), copies))
+        for part, copies in zip((layer.base, layer.kernels), before))
+    if kernels_same and not base_same:
+        layer.reset_kernels()
+
+
+def _find_stock(model: nn.Module) -> tuple[str, nn.Module, str]:
+    """The patch embedding of a model: its name, itself, and the name of the convolution in it."""
+    host = type(model).__name__
+    if any(isinstance(module, MultiScalePatchEmbed) for module in model.modules()):
+        raise InputError(f'{host} has an MSPE patch embedding already')
+    first = next((name for name, module in model.named_modules() if isinstance(module, nn.Conv2d)), '')
+    if not first:
+        raise InputError(f'{host} cannot be converted: it has no convolution, and MSPE resizes the one that cuts the image '
+                         'into patches')
+    owner, _, proj_name = first.rpartition('.')
+    stock, conv = model.get_submodule(owner), model.get_submodule(first)
+    beside = [name for name, child in stock.named_children()
+              if name not in (proj_name, 'norm') and any(True for _ in child.parameters())]
+    beside += [name for name, _ in stock.named_parameters(recurse=False)]
+    if beside or not owner:
+        raise InputError(
+            f'{host} cannot be converted: its first convolution, {first}, has {_listed(beside) or "nothing"} beside it, and '
+            'a patch embedding is a module of one convolution and at most a norm. MSPE is for transformers that cut the '
+            'image into patches by one convolution, not for CNNs, hybrids and stems of several layers')
+    siblings = [name for name, module in model.named_modules() if type(module) is type(stock)
+                and getattr(getattr(module, proj_name, None), 'in_channels', None) == conv.in_channels]
+    if len(siblings) > 1:
+        raise InputError(f'{host} cannot be converted: {_listed(siblings)} all see the image, and MSPE is for one patch '
+                         'embedding')
+    if len(inspect.signature(stock.forward).parameters) > 1:
+        raise InputError(f'{host} cannot be converted: its {owner} takes more than an image')
+    (k, _), (s, _), padding = conv.kernel_size, conv.stride, conv.padding
+    square = len(set(conv.kernel_size)) == len(set(conv.stride)) == 1
+    plain = conv.groups == 1 and set(conv.dilation) == {1} and conv.padding_mode == 'zeros'
+    centred = (k == s and tuple(padding) == (0, 0)) or (k > s and k % 2 == 1 and tuple(padding) == (k // 2, k // 2))
+    if not (square and plain and centred):
+        raise InputError(
+            f'{host} cannot be converted: its first convolution, {first}, has kernel {conv.kernel_size}, stride '
+            f'{conv.stride}, padding {padding}, dilation {conv.dilation} and groups {conv.groups}. Patches must be square, '
+            'and kernels as large as a patch without padding, or larger, odd and padded by half their size')
+    return owner, stock, proj_name
+
+
+def _pair(resolution: int | Sequence[int]) -> tuple[int, int]:
+    pair = (resolution, resolution) if isinstance(resolution, int) else tuple(resolution)
+    if len(pair) != 2:
+        raise InputError(f'base_resolution must be one number or (height, width), got {resolution}')
+    return pair
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ', '.join(names[:3]) + (', ...' if len(names) > 3 else '')
+
+
+def _rest_of(stock: nn.Module, conv: nn.Conv2d) -> str | None:
+    """What the host does with a rest smaller than a patch, as the layer's ``padding``."""
+    if conv.kernel_size != conv.stride or getattr(stock, 'dynamic_img_pad', False):    # timm's name for it
+        return 'corner'
+    return getattr(getattr(stock, 'adap_padding', None), 'padding', None)    # mmcv's
+
+
+@torch.no_grad()
+def _match_output(layer: MultiScalePatchEmbed, stock: nn.Module, where: str, size: tuple[int, int]) -> None:
+    """Set ``layout`` and ``with_grid`` of the layer's ``host`` so that it returns what ``stock`` does.
+
+    Raises:
+        InputError: If there are none.
+    """
+    weight = layer.base.weight
+    # No two pixels alike, the same at every call, and without touching anybody's random numbers.
+    image = torch.arange(layer.in_channels * size[0] * size[1], device=weight.device).mul(12.9898).sin().to(weight.dtype)
+    image = image.view(1, layer.in_channels, *size)
+    twin = copy.deepcopy(layer).eval()
+    try:
+        expected = copy.deepcopy(stock).eval()(image)
+    except (AssertionError, RuntimeError, TypeError, ValueError) as error:
+        raise InputError(f'{where} cannot be converted: it does not take an image of {size[0]} x {size[1]} px '
+                         f'({" ".join(str(error).split())})') from error
+    with_grid = isinstance(expected, tuple) and len(expected) == 2
+    tokens, grid = expected if with_grid else (expected, layer.grid_size)
+    if isinstance(tokens, Tensor) and isinstance(grid, Sequence) and tuple(grid) == layer.grid_size:
+        (rows, columns), dims = grid, layer.embed_dims
+        shapes = dict(NLC=(rows * columns, dims), NHWC=(rows, columns, dims), NCHW=(dims, rows, columns))
+        for layout in (layout for layout in LAYOUTS if shapes[layout] == tuple(tokens.shape[1:])):
+            twin.host = layer.host = replace(layer.host, layout=layout, with_grid=with_grid)
+            found = twin(image)
+            if torch.allclose(found[0] if with_grid else found, tokens):
+                return
+    raise InputError(f'{where} cannot be converted: {type(stock).__name__} does something else than to convolve and '
+                     'normalise, or returns it in another form')

@@ -1,0 +1,103 @@
+"""Tuning without labels: the model at the base resolution, with its pretrained kernel, teaches the other kernels.
+
+Everything but the kernels is frozen, so the model itself is the teacher, on the same images at the base resolution. Its
+forward pass runs once in a step, without gradient, and all students of the step share it. A student is the model on the
+images at one resolution, on the same token grid. The outputs of the two are compared token by token; annotations are not
+needed.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..layers.patch_embed import MultiScalePatchEmbed
+from .early_backward import Losses
+
+OBJECTIVES = ('task', 'distill', 'both')
+"""``'task'``: the host's losses. ``'distill'``: the distance to the teacher. ``'both'``: their sum, of the same pass."""
+
+def check_objective(objective: str) -> None:
+    """Raise a ValueError that lists the choices if ``objective`` is none of them."""
+    if objective not in OBJECTIVES:
+        raise ValueError(f'unknown objective {objective!r}: choose one of {", ".join(OBJECTIVES)}')
+
+
+def distillation_loss(patch_embed: MultiScalePatchEmbed, images: Tensor, outputs: Callable[[Tensor], Any],
+                      distance: Callable[[Any, Any], Tensor],
+                      task_losses: Callable[[Any], Losses] | None = None) -> Callable[[Tensor], Losses]:
+    """The loss of a student: its distance to the teacher on ``images``, as ``loss_distill``.
+
+    Args:
+        patch_embed: The layer inside the model that ``outputs`` runs.
+        images: (B, C, H, W) at the base resolution. The teacher sees them at once, without gradient.
+        outputs: A forward pass of the model; what it returns has what is compared in ``compared``.
+        distance: Maps what is compared of student and teacher to a scalar.
+        task_losses: The host's losses, of the outputs of a pass, to be added (the objective ``'both'``).
+
+    Returns:
+        What maps the images (B, C, h, w) of a student to its losses, for
+        :class:`~mspe_mm.tuning.kernel_objective.MultiResolutionObjective`.
+    """
+    with torch.no_grad(), patch_embed.pretrained_only():
+        teacher = outputs(images).compared
+
+    def loss(images: Tensor) -> Losses:
+        student = outputs(images)
+        losses = {} if task_losses is None else task_losses(student)
+        return {**losses, 'loss_distill': distance(student.compared, teacher)}
+
+    return loss
+
+
+def logit_distance(student: Tensor, teacher: Tensor) -> Tensor:
+    """``KL(teacher || student)`` of the class probabilities, the mean over the batch and its pixels.
+
+    Args:
+        student: (B, classes, ...) logits. A single class is a sigmoid's: its probability is compared beside the rest.
+        teacher: The same.
+
+    Raises:
+        ValueError: For logits on other grids.
+    """
+    check_grids(student, teacher)
+    if student.shape[1] == 1:
+        student, teacher = (torch.cat([logits, torch.zeros_like(logits)], 1) for logits in (student, teacher))
+    log_q, log_p = (F.log_softmax(_wide(logits), dim=1) for logits in (student, teacher))
+    return F.kl_div(log_q, log_p, log_target=True, reduction='none').sum(1).mean()
+
+
+def feature_distance(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
+    """``|s - t|^2 / |t|^2`` of the features of a level, over the whole batch; the mean over the levels of a pyramid.
+
+    Relative, so that the levels count alike whatever their number of places and the size of their numbers.
+
+    Args:
+        student: Levels (B, C, rows, columns).
+        teacher: The same.
+
+    Raises:
+        ValueError: For features on other grids.
+    """
+    errors = []
+    for s, t in zip(student, teacher):
+        check_grids(s, t)
+        s, t = _wide(s), _wide(t)
+        errors.append((s - t).square().sum() / t.square().sum().clamp_min(torch.finfo(t.dtype).tiny))
+    return torch.stack(errors).mean()
+
+
+def check_grids(student: Tensor, teacher: Tensor) -> None:
+    """Raise a ValueError if the outputs of student and teacher are not on the same grid."""
+    if student.shape != teacher.shape:
+        raise ValueError(f'the teacher has outputs of {tuple(teacher.shape)}, and a student of {tuple(student.shape)}: to '
+                         "be compared they need one token grid, so take kernel_policy='fixed' and train at the base "
+                         'resolution')
+
+
+def _wide(x: Tensor) -> Tensor:
+    """``x`` in float32 at least: sums of squares overflow float16."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))

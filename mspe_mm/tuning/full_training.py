@@ -1,0 +1,43 @@
+"""Training all of a model at several resolutions of every batch (ResFormer's training, RIViT's)."""
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ..layers.resize import check_interpolation, resize_image
+
+
+@dataclass
+class MultiResolutionTraining:
+    """``L = sum_r l(model(resize(x, r)), y)`` over fixed resolutions r.
+
+    Args:
+        resolutions: In pixels, each one number or (height, width).
+        interpolation: How the images are resized, see :mod:`mspe_mm.layers.resize`.
+        antialias: Likewise.
+    """
+
+    resolutions: Sequence[int | tuple[int, int]]
+    interpolation: str = 'bilinear'
+    antialias: bool = True
+
+    def __post_init__(self) -> None:
+        check_interpolation(self.interpolation)
+        self.resolutions = [(r, r) if isinstance(r, int) else tuple(r) for r in self.resolutions]
+        if not self.resolutions or any(len(r) != 2 or min(r) < 1 for r in self.resolutions):
+            raise ValueError(f'resolutions must be positive numbers of pixels, got {self.resolutions}')
+
+    def __call__(self, images: Tensor, task_loss: Callable[[Tensor], dict[str, Tensor]]) -> dict[str, Tensor]:
+        """Losses of one step, named ``r<height>x<width>.<name>``.
+
+        Args:
+            images: (B, C, H, W), at least as large as the largest resolution if nothing is to be lost.
+            task_loss: Maps images (B, C, h, w) to the model's losses by name.
+        """
+        losses = {}
+        for height, width in self.resolutions:
+            resized = resize_image(images, (height, width), self.interpolation, self.antialias)
+            losses.update({f'r{height}x{width}.{name}': value for name, value in task_loss(resized).items()})
+        return losses

@@ -1,0 +1,83 @@
+"""One checkpoint for many budgets: at the same input resolution, a coarser or finer token grid (FlexiViT).
+
+A grid of (rows, columns) tokens needs a patch kernel of H / rows x W / columns pixels, which PI-resize makes; positions
+are resampled by the host. Fewer tokens cost less, more tell more.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..layers.patch_embed import MultiScalePatchEmbed
+from .early_backward import Losses
+
+
+def tileable_size(image_size: tuple[int, int], grid: tuple[int, int]) -> tuple[int, int]:
+    """The size nearest to ``image_size`` (height, width) that ``grid`` (rows, columns) cuts into whole patches."""
+    return tuple(tokens * max(1, round(length / tokens)) for length, tokens in zip(image_size, grid))
+
+
+@dataclass
+class TokenGridObjective:
+    """The task's loss at a token grid that is drawn anew, uniformly, in every step (FlexiViT's random patch size).
+
+    The images keep their resolution, but for the few pixels by which a grid does not divide it. With ``freeze``, grids that
+    the frozen pretrained kernel embeds have nothing to train and are not drawn.
+
+    Args:
+        token_grids: The grids, each one number or (rows, columns).
+        freeze: Train the kernels alone. Off, all of the model trains, as in FlexiViT: with ``kernel_sizes`` of the
+            pretrained size alone, one kernel is resized to every patch size.
+        objective: ``'task'``: on another token grid there is no teacher to compare with place by place.
+    """
+
+    token_grids: Sequence[int | tuple[int, int]]
+    freeze: bool = True
+    objective: str = 'task'
+    at_base = False    # images of any resolution are brought to the grid
+
+    def __post_init__(self) -> None:
+        self.token_grids = [(g, g) if isinstance(g, int) else tuple(g) for g in self.token_grids]
+        if not self.token_grids or any(len(g) != 2 or min(g) < 1 for g in self.token_grids):
+            raise ValueError(f'token_grids must be positive numbers of tokens, got {self.token_grids}')
+        if self.objective != 'task':
+            raise ValueError(f"token_grids are trained with objective='task' only, got {self.objective!r}: the teacher's "
+                             'outputs are on the base grid')
+
+    def __call__(self, patch_embed: MultiScalePatchEmbed, images: Tensor, task_loss: Callable[[Tensor], Losses],
+                 model: nn.Module | None = None) -> Losses:
+        """Losses of one step, named ``g<rows>x<columns>.<name>``.
+
+        Args:
+            patch_embed: The layer inside the model that ``task_loss`` runs.
+            images: (B, C, H, W).
+            task_loss: Maps images (B, C, h, w) to the model's losses by name.
+            model: Not used: the losses have their graph, whatever trains.
+
+        Raises:
+            ValueError: If no grid has a kernel that trains.
+        """
+        grids = self.trainable_grids(patch_embed, tuple(images.shape[-2:]))
+        if not grids:
+            raise ValueError(f'token_grids {self.token_grids} of images of {images.shape[-2]} x {images.shape[-1]} px all '
+                             'use the frozen pretrained kernel: add grids, set tune_base=True or tuning.freeze=False')
+        rows, columns = grids[torch.randint(len(grids), ()).item()]
+        size = tileable_size(tuple(images.shape[-2:]), (rows, columns))
+        resized = patch_embed.downsampling.resize(images, size)
+        with patch_embed.force_grid((rows, columns)):
+            return {f'g{rows}x{columns}.{name}': value for name, value in task_loss(resized).items()}
+
+    def trainable_grids(self, patch_embed: MultiScalePatchEmbed, image_size: tuple[int, int]) -> list[tuple[int, int]]:
+        """The grids for which an image of ``image_size`` (height, width) is embedded by weights that train."""
+        if not self.freeze:
+            return self.token_grids
+        grids = []
+        for grid in self.token_grids:
+            with patch_embed.force_grid(grid):
+                kernel = patch_embed.kernel_sizes[patch_embed.kernel_index(tileable_size(image_size, grid))]
+            if str(kernel) in patch_embed.kernels:
+                grids.append(grid)
+        return grids

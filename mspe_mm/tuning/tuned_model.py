@@ -1,0 +1,160 @@
+"""What the models of all hosts have in common: the MSPE layer, what is frozen, and the losses of a training step."""
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from ..errors import InputError
+from ..layers.patch_embed import MultiScalePatchEmbed
+from ..models.convert import convert_patch_embed, following_base
+from ..models.find import has_patch_embed, patch_embed_name
+from .distillation import distillation_loss, logit_distance
+from .early_backward import Losses
+from .factory import build_objective
+from .freezing import freeze_all_but_kernels, tuning_mode
+from .full_training import MultiResolutionTraining
+
+
+class Outputs(NamedTuple):
+    """What a host's model makes of a batch of images in one forward pass.
+
+    Attributes:
+        compared: What the student and the teacher are compared by: logits, or the features of several levels.
+        context: Whatever else :meth:`TunedModel.losses_from` needs to compute the host's losses of the same pass.
+    """
+
+    compared: Any
+    context: Any = None
+
+
+class TunedModel:
+    """A mixin that gives a host's model the MSPE layer and tunes it.
+
+    A host composes it before its own class and adds two methods, :meth:`outputs` and :meth:`losses_from`::
+
+        class MyModel(TunedModel, HostModel):
+            def outputs(self, images): ...
+            def losses_from(self, outputs, data_samples): ...
+
+    The host's class is an ``nn.Module`` with a ``backbone``, ``train(mode)``, ``init_weights()`` and
+    ``loss(inputs, data_samples)``, which returns its losses by name.
+
+    Args:
+        tuning: Settings of the objective that tunes the patch kernels, see
+            :func:`~mspe_mm.tuning.factory.build_objective`; ``dict()`` takes the defaults. With None all weights train, as
+            those of the host's model do.
+        patch_embed: ``dict(base_resolution=..., kernel_sizes=..., ...)`` of
+            :func:`~mspe_mm.models.convert.convert_patch_embed`, to give a stock backbone the MSPE layer. With None the
+            backbone has to have one.
+        resolutions: Train all weights at each of these resolutions in pixels, in every step, instead of at that of the
+            images (ResFormer's training). With ``kernel_policy='constant'`` tokens follow the image, as there.
+        *args: The host's.
+        **kwargs: The host's.
+
+    Attributes:
+        tuning: The objective, or None.
+        full_training: What trains all weights at several resolutions, or None.
+
+    Raises:
+        InputError: If the backbone has no MSPE layer and cannot be given one, or for two ways of training at once.
+    """
+
+    distance: Callable[[Any, Any], Tensor] = staticmethod(logit_distance)
+    """How far the ``compared`` outputs of a student are from the teacher's."""
+
+    def __init__(self, *args, tuning: Mapping | None = None, patch_embed: Mapping | None = None,
+                 resolutions: Sequence[int | tuple[int, int]] | None = None, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.convert_backbone(patch_embed)
+        if tuning is not None and resolutions:
+            raise InputError('tuning trains the patch kernels and resolutions everything: give one of them')
+        self._layer_name = patch_embed_name(self.backbone)
+        self.tuning = None if tuning is None else build_objective(tuning)
+        downsampling = self.mspe_layer.downsampling
+        self.full_training = resolutions and MultiResolutionTraining(
+            resolutions, downsampling.interpolation, downsampling.antialias)
+        if self.freezes:
+            freeze_all_but_kernels(self, self.mspe_layer)
+
+    def convert_backbone(self, patch_embed: Mapping | None) -> None:
+        """Give the backbone its MSPE layer, if ``patch_embed`` has the settings of one."""
+        if patch_embed is not None:
+            convert_patch_embed(self.backbone, **patch_embed)
+        elif not has_patch_embed(self.backbone):
+            raise InputError(f'{type(self).__name__} needs a backbone with an MSPE layer, and '
+                             f'{type(self.backbone).__name__} has none: give patch_embed=dict(base_resolution=...) to '
+                             'convert it, or take a backbone of mspe_mm')
+
+    def outputs(self, images: Tensor) -> Outputs:
+        """A forward pass of the host's model on images (B, C, h, w), up to what can be compared."""
+        raise NotImplementedError(f'{type(self).__name__} cannot be compared with a teacher')
+
+    def losses_from(self, outputs: Outputs, data_samples: Any) -> Losses:
+        """The host's losses by name, of the forward pass that made ``outputs``."""
+        raise NotImplementedError(f'{type(self).__name__} cannot be compared with a teacher')
+
+    @staticmethod
+    def is_annotated(data_sample: Any) -> bool:
+        """Whether a sample has the annotations that the host's losses need."""
+        return True
+
+    @property
+    def mspe_layer(self) -> MultiScalePatchEmbed:
+        """The patch embedding, wherever the backbone keeps it."""
+        return self.backbone.get_submodule(self._layer_name)
+
+    @property
+    def freezes(self) -> bool:
+        """Whether the patch kernels alone train."""
+        return self.tuning is not None and self.tuning.freeze
+
+    def init_weights(self) -> None:
+        """The host's; the patch kernels follow a pretrained kernel that the host has drawn anew."""
+        with following_base(self.mspe_layer):
+            super().init_weights()
+
+    def train(self, mode: bool = True) -> nn.Module:
+        """The host's; while the patch kernels are tuned, everything else stays in eval mode."""
+        super().train(mode)
+        if mode and self.freezes:
+            tuning_mode(self, self.mspe_layer)
+        return self
+
+    def loss(self, inputs: Tensor, data_samples: Any) -> Losses:
+        """The host's losses, with ``tuning`` those of its objective, or with ``resolutions`` those at each of them.
+
+        Args:
+            inputs: (B, C, H, W) images; for tuning at the base resolution.
+            data_samples: Their annotations, at the same resolution.
+
+        Raises:
+            InputError: If annotations are missing, or the images are not at the base resolution.
+        """
+        def host_loss(images: Tensor) -> Losses:
+            return super(TunedModel, self).loss(images, data_samples)
+
+        if self.full_training:
+            return self.full_training(inputs, host_loss)
+        if self.tuning is None:
+            return host_loss(inputs)
+        self._check_batch(inputs, data_samples)
+        layer, objective = self.mspe_layer, self.tuning.objective
+        if objective == 'task':
+            task_loss = host_loss
+        else:
+            task_losses = (lambda outputs: self.losses_from(outputs, data_samples)) if objective == 'both' else None
+            task_loss = distillation_loss(layer, inputs, self.outputs, self.distance, task_losses)
+        return self.tuning(layer, inputs, task_loss, model=self)
+
+    def _check_batch(self, images: Tensor, data_samples: Sequence) -> None:
+        objective, layer, size = self.tuning.objective, self.mspe_layer, tuple(images.shape[-2:])
+        if objective != 'distill' and not all(map(self.is_annotated, data_samples)):
+            raise InputError(f'the training data has no annotations, and objective={objective!r} needs them: tune with '
+                             "objective='distill', or load annotations in the training pipeline")
+        if self.tuning.at_base and size != layer.base_resolution:
+            raise InputError(
+                f'a training batch is {size[0]} x {size[1]} px, and tuning is at the base resolution of '
+                f'{layer.base_resolution[0]} x {layer.base_resolution[1]} px: resize, crop and pad to it in the training '
+                'pipeline, or correct the base resolution')

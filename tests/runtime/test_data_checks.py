@@ -1,0 +1,92 @@
+"""Data that would end in a wrong number is refused by name."""
+import cv2
+import numpy as np
+import pytest
+from mmengine.registry import init_default_scope
+
+from mspe_mm.errors import InputError
+from mspe_mm.runtime.data_checks import CheckedLoading, check_loading, empty_data_set
+
+
+@pytest.fixture(autouse=True)
+def _mmseg_scope():
+    import mmseg.datasets.transforms  # noqa: F401
+    init_default_scope('mmseg')
+
+
+@pytest.fixture
+def sample(tmp_path):
+    """Paths of an image of 8 x 12 px and of its mask with classes 0 and 2 and ignored pixels."""
+    cv2.imwrite(str(tmp_path / 'image.png'), np.full((8, 12, 3), 7, np.uint8))
+    mask = np.zeros((8, 12), np.uint8)
+    mask[:4], mask[4:, :3] = 2, 255
+    cv2.imwrite(str(tmp_path / 'mask.png'), mask)
+    return dict(img_path=str(tmp_path / 'image.png'), seg_map_path=str(tmp_path / 'mask.png'), seg_fields=[],
+                reduce_zero_label=False, label_map=None)
+
+
+def load(sample, num_classes=3):
+    image = CheckedLoading(dict(type='LoadImageFromFile'), num_classes)
+    mask = CheckedLoading(dict(type='LoadAnnotations'), num_classes)
+    return mask(image(dict(sample)))
+
+
+def test_good_files_load_as_in_the_host(sample):
+    results = load(sample)
+    assert results['img'].shape == (8, 12, 3)
+    assert (results['img'] == 7).all()
+    assert set(np.unique(results['gt_seg_map'])) == {0, 2, 255}
+
+
+@pytest.mark.parametrize('key', ['img_path', 'seg_map_path'])
+@pytest.mark.parametrize('content', [b'', b'no picture', b'\x89PNG\r\n\x1a\n truncated'])
+def test_a_file_that_cannot_be_decoded_is_named(sample, key, content):
+    with open(sample[key], 'wb') as file:
+        file.write(content)
+    with pytest.raises(InputError, match=rf'{sample[key]} cannot be decoded'):
+        load(sample)
+
+
+@pytest.mark.parametrize('key', ['img_path', 'seg_map_path'])
+def test_a_missing_file_is_named(sample, key):
+    sample[key] += '.missing'
+    with pytest.raises(InputError, match=rf'{sample[key]} does not exist'):
+        load(sample)
+
+
+def test_a_mask_of_another_size_is_named_with_both_sizes(sample):
+    cv2.imwrite(sample['seg_map_path'], np.zeros((8, 11), np.uint8))
+    with pytest.raises(InputError, match=r'mask.png is 8 x 11 px, and its image .*image.png is 8 x 12 px'):
+        load(sample)
+
+
+def test_a_class_that_the_config_does_not_have_is_named(sample):
+    with pytest.raises(InputError, match=r'mask.png holds class 2, and the config has 2 classes'):
+        load(sample, num_classes=2)
+
+
+def test_the_size_is_compared_with_the_original_image_after_a_resize(sample):
+    image = CheckedLoading(dict(type='LoadImageFromFile'), 3)
+    mask = CheckedLoading(dict(type='LoadAnnotations'), 3)
+    results = image(dict(sample))
+    results['img'] = results['img'][::2, ::2]    # what Resize before LoadAnnotations does in a test pipeline
+    results['img_shape'] = results['img'].shape[:2]
+    assert mask(results)['gt_seg_map'].shape == (8, 12)
+
+
+def test_every_loading_step_of_a_config_is_wrapped_and_nothing_else():
+    loading = [dict(type='LoadImageFromFile'), dict(type='mmseg.LoadAnnotations', reduce_zero_label=True)]
+    repeated = dict(type='RepeatDataset', dataset=dict(pipeline=[*loading, dict(type='Pack')]))
+    cfg = dict(train_dataloader=dict(dataset=repeated),
+               val_dataloader=dict(dataset=dict(datasets=[dict(pipeline=loading[:1])])), name='pipeline')
+    check_loading(cfg, num_classes=4)
+    steps = cfg['train_dataloader']['dataset']['dataset']['pipeline']
+    assert [step['type'] for step in steps] == ['CheckedLoading', 'CheckedLoading', 'Pack']
+    assert steps[1]['transform'] == loading[1]
+    assert steps[1]['num_classes'] == 4
+    assert cfg['val_dataloader']['dataset']['datasets'][0]['pipeline'][0]['type'] == 'CheckedLoading'
+
+
+def test_an_empty_data_set_names_its_folder():
+    dataset = dict(type='BaseSegDataset', data_root='some', data_prefix=dict(img_path='folder'))
+    assert 'no images in some/folder' in str(empty_data_set(dict(type='RepeatDataset', dataset=dataset)))

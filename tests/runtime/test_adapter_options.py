@@ -14,7 +14,8 @@ def make_layer(**settings):
     return layer_of(**{**dict(embed_dims=8, grid_size=(3, 4)), **settings})
 
 
-@pytest.mark.parametrize(('model', 'key'), [(dict(type='A'), 'model.backbone'), (dict(patch_embed=dict(a=1)), 'model.patch_embed')])
+@pytest.mark.parametrize(('model', 'key'), [
+    (dict(type='A'), 'model.backbone'), (dict(patch_embed=dict(a=1)), 'model.patch_embed')])
 @pytest.mark.parametrize(('settings', 'option'), [
     (dict(kernel_sizes=(4, 16)), 'kernel_sizes="[4, 8, 12, 16]"'),
     (dict(correlation=0.9), 'downsampling.correlation=0.0'),
@@ -31,5 +32,5 @@ def test_load_adapter_for_says_which_option_fits(tmp_path, model, key, settings,
 def test_load_adapter_for_advises_nothing_where_no_option_helps(tmp_path):
     path = str(tmp_path / 'adapter.safetensors')
     save_adapter(make_layer(), path)
-    with pytest.raises(InputError, match='tuned for embed_dims=8, and the model has embed_dims=4$'):
+    with pytest.raises(InputError, match=r'tuned for embed_dims=8, and the model has embed_dims=4$'):
         load_adapter_for(Config(dict(model=dict(type='A'))), make_layer(embed_dims=4), path)

@@ -80,8 +80,11 @@ class TimmClassifier(BaseModel):
         if mode == 'loss':
             return self.loss(inputs, data_samples)
         logits = self.backbone(inputs)
-        if mode == 'tensor':
-            return logits
+        return logits if mode == 'tensor' else self.with_scores(data_samples, logits)
+
+    @staticmethod
+    def with_scores(data_samples: list[BaseDataElement], logits: Tensor) -> list[BaseDataElement]:
+        """``data_samples`` with the probabilities of their logits (B, classes) as ``pred_score``."""
         for sample, scores in zip(data_samples, logits.float().softmax(dim=1).cpu()):    # one copy for all
             sample.pred_score = scores
         return data_samples
@@ -130,6 +133,11 @@ class MSPEClassifier(TunedModel, TimmClassifier):
     def outputs(self, images: Tensor) -> Outputs:
         """Logits (B, classes)."""
         return Outputs(self.backbone(images))
+
+    def predict_each(self, images: Sequence[Tensor], data_samples: list[BaseDataElement]) -> list[BaseDataElement]:
+        """Predictions for images (1, C, h, w) of any sizes, which share one pass through the encoder."""
+        with self.mspe_layer.embedding_each(images):
+            return self.with_scores(data_samples, self.backbone(self.mspe_layer.stand_in(images)))
 
     def losses_from(self, outputs: Outputs, data_samples: list[BaseDataElement]) -> dict[str, Tensor]:
         """Cross entropy."""

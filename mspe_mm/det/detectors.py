@@ -1,6 +1,9 @@
 """mmdet's detectors in the reference frame."""
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import ExitStack
+
 from mmdet.models.detectors import FCOS, CascadeRCNN, FasterRCNN, MaskRCNN, RetinaNet
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample, OptSampleList, SampleList
@@ -101,6 +104,24 @@ class MultiResolutionDetectorMixin(TunedModel, FullPrecisionHeadsMixin):
         """The host's, with heads in the reference frame."""
         with in_frame(self.mspe_layer, tuple(batch_inputs.shape[-2:]), batch_data_samples):
             return super().predict(batch_inputs, batch_data_samples, rescale=rescale)
+
+    def predict_each(self, images: Sequence[Tensor], data_samples: SampleList, rescale: bool = True) -> SampleList:
+        """Predictions for images of any sizes, which share one pass through the encoder, and one of the heads.
+
+        Args:
+            images: (1, C, h, w) of each image, on its canvas.
+            data_samples: Their samples, which the predictions are written to.
+            rescale: Whether detections are in the original image or stay in the frame.
+        """
+        layer = self.mspe_layer
+        stand_in = layer.stand_in(images)
+        with ExitStack() as frames:
+            for image, sample in zip(images, data_samples):
+                frames.enter_context(in_frame(layer, tuple(image.shape[-2:]), [sample]))
+            with layer.embedding_each(images):
+                features = self.extract_feat(stand_in)
+            with _known.set((stand_in, features)):
+                return self.predict(stand_in, data_samples, rescale=rescale)
 
     def _forward(self, batch_inputs: Tensor, batch_data_samples: OptSampleList = None) -> tuple:
         with in_frame(self.mspe_layer, tuple(batch_inputs.shape[-2:]), batch_data_samples):

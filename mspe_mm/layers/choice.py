@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from .call_scope import CallScope
 
@@ -23,11 +23,13 @@ class Choice:
         kernel: Index of the kernel, instead of the nearest resolution's (Eq. 10).
         grid: (rows, columns) of tokens, instead of the base grid.
         pretrained_only: Whether the pretrained kernel embeds every image, as if there were no other.
+        images: What is embedded instead of the input: batches (b, C, h, w) of any sizes, each at its own.
     """
 
     kernel: int | None = None
     grid: tuple[int, int] | None = None
     pretrained_only: bool = False
+    images: tuple[Tensor, ...] | None = None
 
 
 DEFAULT = Choice()

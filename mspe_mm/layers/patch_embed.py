@@ -251,6 +251,40 @@ class MultiScalePatchEmbed(nn.Module):
         """Within the context, calls of this thread are embedded by the pretrained kernel, resized to fit."""
         return choosing(self, pretrained_only=True)
 
+    def embedding_each(self, images: Sequence[Tensor]) -> AbstractContextManager[None]:
+        """Within the context, calls of this thread embed ``images`` instead of their input, each at its own size.
+
+        So images of different sizes share one pass of an encoder. The input of the call stands for their batch, see
+        :meth:`stand_in`.
+
+        Args:
+            images: Batches (b, C, h, w).
+        """
+        return choosing(self, images=tuple(images))
+
+    def stand_in(self, images: Sequence[Tensor]) -> Tensor:
+        """An input (B, C, H, W) at the base resolution for :meth:`embedding_each`; it takes no memory."""
+        return images[0].new_zeros(()).expand(sum(map(len, images)), self.in_channels, *self.base_resolution)
+
+    def _embed_each(self, images: tuple[Tensor, ...]) -> tuple[Tensor, tuple[int, int]] | Tensor:
+        """The tokens of batches of different sizes, in their order."""
+        by_size: dict[tuple[int, ...], list[int]] = {}
+        for index, batch in enumerate(images):
+            by_size.setdefault(tuple(batch.shape[1:]), []).append(index)
+        tokens: dict[int, Tensor] = {}
+        grids = set()
+        with choosing(self, images=None):
+            for indices in by_size.values():
+                out = self(torch.cat([images[index] for index in indices]))
+                found, grid = out if self.host.with_grid else (out, None)
+                grids.add(grid or tuple(found.shape[1:]))
+                tokens.update(zip(indices, found.split([len(images[index]) for index in indices])))
+        if len(grids) > 1:
+            raise InputError(f'images of different sizes share a pass on one token grid, and these have '
+                             f'{", ".join(map(str, sorted(grids)))}: take kernel_policy=\'fixed\'')
+        stacked = torch.cat([tokens[index] for index in range(len(images))])
+        return (stacked, grids.pop()) if self.host.with_grid else stacked
+
     def sharing_base(self, **changes: Any) -> MultiScalePatchEmbed:
         """A layer on the same pretrained kernel and norm, with this one's settings but for ``changes``, untrained."""
         settings = dict(
@@ -310,6 +344,9 @@ class MultiScalePatchEmbed(nn.Module):
         Raises:
             InputError: If the tokens are not on the base grid and ``strict_grid`` asks for it.
         """
+        images = choice_for(self).images
+        if images is not None:
+            return self._embed_each(images)
         image_size = _image_size(x)
         size, forced = self.kernel_size(image_size), choice_for(self).kernel
         weight, bias = self._cached_kernel(size, self.kernel_index(image_size) if forced is None else forced)

@@ -1,6 +1,8 @@
 """mmseg's encoder-decoder that tunes its patch embedding for many resolutions."""
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.models.segmentors import EncoderDecoder
 from mmseg.registry import MODELS
@@ -46,6 +48,25 @@ class MSPEEncoderDecoder(TunedModel, EncoderDecoder):
         features = self.extract_feat(images)
         decoded = self.decode_head(features)
         return Outputs(decoded[0] if isinstance(decoded, tuple) else decoded, (features, decoded))
+
+    def predict_each(self, images: Sequence[Tensor], data_samples: SampleList) -> SampleList:
+        """Predictions for images of any sizes, which share one pass through the encoder.
+
+        Sliding windows are cut from one image after the other.
+
+        Args:
+            images: (1, C, h, w) of each image.
+            data_samples: Their samples, which the predictions are written to.
+        """
+        if self.test_cfg.get('mode', 'whole') == 'slide':
+            return [sample for image, sample in zip(images, data_samples) for sample in self.predict(image, [sample])]
+        layer = self.mspe_layer
+        with layer.embedding_each(images):
+            features = self.extract_feat(layer.stand_in(images))
+        for index, sample in enumerate(data_samples):
+            logits = self.decode_head.predict([level[index:index + 1] for level in features], [sample.metainfo], self.test_cfg)
+            self.postprocess_result(logits, [sample])
+        return data_samples
 
     def losses_from(self, outputs: Outputs, data_samples: SampleList) -> dict:
         """The losses of the decode head and the auxiliary heads."""

@@ -1,0 +1,1 @@
+"""Predictions of a tuned or only converted model: from Python, and as files."""

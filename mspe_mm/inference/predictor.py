@@ -1,0 +1,140 @@
+"""Predicting on images of any sizes, in Python."""
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any, Union
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.dataset import Compose
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import DATASETS, init_default_scope
+from mmengine.structures import BaseDataElement
+from PIL import Image
+from torch import nn
+
+from ..errors import InputError
+from ..models.checkpoint import load_weights
+from ..runtime.runner import load_adapter_for
+from ..runtime.stock_config import with_mspe
+
+ImageLike = Union[str, PathLike, np.ndarray, Image.Image]
+
+
+def load(config: str | Path | Config, checkpoint: str | Path | None = None, adapter: str | Path | None = None,
+         device: str | torch.device | None = None) -> Predictor:
+    """A predictor from files.
+
+    The config and the checkpoint of a stock model will do: it is given the MSPE layer, whose untrained kernels are the
+    ``prior``. Small images are not enlarged to the base resolution.
+
+    Args:
+        config: Config file of mmseg, mmdet or this package, or a loaded one.
+        checkpoint: Its weights; not needed by a timm model that loads its own.
+        adapter: Tuned patch kernels.
+        device: By default the GPU, if there is one.
+
+    Raises:
+        InputError: If a file is missing, damaged or does not fit; the message says in what.
+    """
+    from ..runtime.cli import build_model, read_config
+    cfg = with_mspe(read_config(config) if not isinstance(config, Config) else config)
+    model = revert_sync_batchnorm(build_model(cfg))
+    meta = {}
+    if checkpoint is not None:
+        meta = load_weights(model, str(checkpoint)).get('meta', {})
+    elif not (cfg.model.get('pretrained') or cfg.model.get('checkpoint')):
+        raise InputError(f'the model of {cfg.filename} has no trained weights of its own: give a checkpoint')
+    if adapter is not None:
+        load_adapter_for(cfg, model.mspe_layer, str(adapter))
+    model.dataset_meta = meta.get('dataset_meta') or _dataset_meta(cfg)
+    model.cfg = cfg
+    return Predictor(model.to(device or ('cuda' if torch.cuda.is_available() else 'cpu')).eval())
+
+
+class Predictor:
+    """Predicts on images, each at its own resolution.
+
+    Images of different sizes share one pass through the encoder: the MSPE layer embeds each at its own size, and the token
+    grid is the same for all. A predictor may be called by several threads.
+
+    Args:
+        model: A model of this package in eval mode, with its config as ``cfg``.
+
+    Attributes:
+        model: The model.
+        classes: Names of the classes, or None.
+        palette: Their RGB colours, or None.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        init_default_scope(model.cfg.default_scope)
+        pipeline = model.cfg.test_dataloader.dataset.pipeline
+        steps = [step for step in pipeline if not step['type'].rpartition('.')[2].startswith('LoadAnn')]
+        self._load, self._prepare = Compose(steps[:1]), Compose(steps[1:])
+        meta = getattr(model, 'dataset_meta', None) or {}
+        self.classes, self.palette = meta.get('classes'), meta.get('palette')
+
+    def __call__(self, images: ImageLike | Sequence[ImageLike]) -> list[BaseDataElement]:
+        """Predict on images in one pass.
+
+        Args:
+            images: Paths, PIL images, or (H, W, 3) arrays of bytes in BGR order, as OpenCV reads them; or one of these.
+
+        Returns:
+            The host's data samples in the order of the images, at their original sizes: ``pred_sem_seg`` of a segmentor,
+            ``pred_instances`` of a detector, ``pred_score`` of a classifier.
+
+        Raises:
+            InputError: Naming an image that is missing or cannot be decoded.
+        """
+        if isinstance(images, (str, PathLike, np.ndarray, Image.Image)):
+            images = [images]
+        return self.predict(self.prepare(image) for image in images)
+
+    def prepare(self, image: ImageLike) -> dict:
+        """An image after the test pipeline: ``inputs`` (C, H, W) and ``data_samples``."""
+        if isinstance(image, (str, PathLike)):
+            if not Path(image).is_file():
+                raise InputError(f'{image} does not exist')
+            try:
+                results = self._load(dict(img_path=str(image), img_id=0))
+            except Exception as error:    # decoders raise all kinds
+                raise InputError(f'{image} cannot be decoded ({type(error).__name__}: {" ".join(str(error).split())})') from error
+            if results is None:
+                raise InputError(f'{image} cannot be decoded')
+            return self._prepare(results)
+        if isinstance(image, Image.Image):
+            image = np.asarray(image.convert('RGB'))[..., ::-1]
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            raise InputError(f'an image must be (H, W, 3) bytes in BGR order, got {image.shape} of {image.dtype}')
+        return self._prepare(self._as_loaded(image))
+
+    def _as_loaded(self, image: np.ndarray) -> dict:
+        size = image.shape[:2]
+        if self.model.cfg.default_scope == 'mmengine':    # timm's transforms take PIL images
+            image = Image.fromarray(np.ascontiguousarray(image[..., ::-1]))
+        return dict(img=np.ascontiguousarray(image) if isinstance(image, np.ndarray) else image, img_path=None, img_id=0,
+                    img_shape=size, ori_shape=size)
+
+    @torch.no_grad()
+    def predict(self, prepared: Iterable[dict]) -> list[BaseDataElement]:
+        """Predict on images from :meth:`prepare`, in one pass."""
+        batches = [self.model.data_preprocessor(dict(inputs=[item['inputs']], data_samples=[item['data_samples']]))
+                   for item in prepared]
+        if not batches:
+            return []
+        images = [batch['inputs'] for batch in batches]
+        samples = [sample for batch in batches for sample in batch['data_samples']]
+        return self.model.predict_each(images, samples)
+
+
+def _dataset_meta(cfg: Config) -> dict:
+    """Classes and palette of a config's test data set."""
+    dataset = cfg.test_dataloader.dataset
+    found = dict(getattr(DATASETS.get(dataset.type), 'METAINFO', None) or {})
+    return {**found, **(dataset.get('metainfo') or {})}

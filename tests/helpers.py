@@ -95,8 +95,8 @@ def saved_bytes(model: nn.Module) -> Iterator[SimpleNamespace]:
 
 
 def layer_of(**settings: Any) -> MultiScalePatchEmbed:
-    """A layer, with the settings of its downsampling model and of its host given flat."""
+    """A layer by the paper's formula, with the settings of its downsampling model and of its host given flat."""
     def taken(keys: Iterable[str]) -> dict:
         return {key: settings.pop(key) for key in keys if key in settings}
     downsampling, host = taken(DOWNSAMPLING_KEYS), taken(field.name for field in fields(HostLayout))
-    return MultiScalePatchEmbed(downsampling=downsampling, host=HostLayout(**host), **settings)
+    return MultiScalePatchEmbed(**{'fit': 'floor', **settings}, downsampling=downsampling, host=HostLayout(**host))

@@ -18,8 +18,10 @@ pixels for every token, the same on both axes.
 """
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from fractions import Fraction
 
 from mmdet.structures import DetDataSample
 
@@ -45,8 +47,16 @@ def canvas_size(image_sizes: Iterable[tuple[int, int]], grid_size: tuple[int, in
 
 def frame_scale(patch_embed: MultiScalePatchEmbed, batch_size: tuple[int, int]) -> tuple[float, float]:
     """Frame pixels per batch pixel, (vertical, horizontal), for a batch of (height, width) pixels."""
-    height, width = patch_embed.kernel_size(batch_size)
-    return patch_embed.patch_size / height, patch_embed.patch_size / width
+    vertical, horizontal = frame_ratio(patch_embed, batch_size)
+    return float(vertical), float(horizontal)
+
+
+def frame_ratio(patch_embed: MultiScalePatchEmbed, batch_size: tuple[int, int]) -> tuple[Fraction, Fraction]:
+    """:func:`frame_scale` as fractions: a patch of k px is ``patch_size`` px of the frame, once patches fit the batch."""
+    fitted, kernel = patch_embed.fitted_size(batch_size), patch_embed.kernel_size(batch_size)
+    vertical, horizontal = (Fraction(patch_embed.patch_size * fit, k * length)
+                            for fit, k, length in zip(fitted, kernel, batch_size))
+    return vertical, horizontal
 
 
 def frame_metainfo(metainfo: dict, patch_embed: MultiScalePatchEmbed, batch_size: tuple[int, int]) -> dict:
@@ -62,12 +72,12 @@ def frame_metainfo(metainfo: dict, patch_embed: MultiScalePatchEmbed, batch_size
     Returns:
         Its ``img_shape``, ``pad_shape``, ``batch_input_shape`` (height, width) and ``scale_factor`` (width, height).
     """
-    kernel, p = patch_embed.kernel_size(batch_size), patch_embed.patch_size
+    ratios, p = frame_ratio(patch_embed, batch_size), patch_embed.patch_size
     rows, columns = patch_embed.token_grid(batch_size)
     frame = {'batch_input_shape': (rows * p, columns * p)}
     for key in ('img_shape', 'pad_shape'):
         if key in metainfo:
-            frame[key] = tuple(-(-length * p // k) for length, k in zip(metainfo[key][:2], kernel))
+            frame[key] = tuple(math.ceil(length * ratio) for length, ratio in zip(metainfo[key][:2], ratios))
     vertical, horizontal = frame_scale(patch_embed, batch_size)
     x_factor, y_factor = metainfo.get('scale_factor', (1., 1.))[:2]    # a pipeline without Resize sets none
     frame['scale_factor'] = (x_factor * horizontal, y_factor * vertical)

@@ -4,7 +4,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any, Union
+from typing import Union
 
 import numpy as np
 import torch
@@ -104,7 +104,8 @@ class Predictor:
             try:
                 results = self._load(dict(img_path=str(image), img_id=0))
             except Exception as error:    # decoders raise all kinds
-                raise InputError(f'{image} cannot be decoded ({type(error).__name__}: {" ".join(str(error).split())})') from error
+                reason = ' '.join(f'{type(error).__name__}: {error}'.split())
+                raise InputError(f'{image} cannot be decoded ({reason})') from error
             if results is None:
                 raise InputError(f'{image} cannot be decoded')
             return self._prepare(results)

@@ -15,8 +15,8 @@ from .cache import DerivedTensors
 from .choice import choice_for, choosing
 from .downsampling import Downsampling
 from .geometry import PatchGeometry
-from .resize import pi_resize
-from .resolution import KERNEL_POLICIES, choose_kernel, default_kernel_sizes, fit_kernel
+from .resize import pi_resize, resize_image
+from .resolution import FITS, KERNEL_POLICIES, choose_kernel, default_kernel_sizes, fit_image, fit_kernel
 
 PARAMETERIZATIONS = ('native', 'residual')
 PADDINGS = ('corner', 'same', None)
@@ -67,8 +67,8 @@ class MultiScalePatchEmbed(nn.Module):
     native resolution is nearest (Eq. 10), resized by PI-resize (Eq. 6) to the patch size that keeps the token grid. At the
     base resolution the output is that of the stock convolution, bit for bit.
 
-    The patch size is rounded down to whole pixels. So images of a multiple of the base grid, (k rows, k columns) px, have
-    the base grid, and images of other sizes may have more tokens; :meth:`token_grid` tells.
+    The patch size is rounded to whole pixels, and images of other sizes than (k rows, k columns) px are first resized to the
+    nearest such size, on their device and by at most half a pixel a patch. So every image has the base grid.
 
     A state dict without ``kernels`` (a stock checkpoint) loads with ``strict=True``. The kernels are then computed from the
     pretrained one, so that an untrained layer is FlexiViT at the native resolutions, and at all with ``'residual'``.
@@ -89,6 +89,8 @@ class MultiScalePatchEmbed(nn.Module):
             ``base_kernel // 2``, as in PVT v2 and SegFormer (7 px on 4 px patches).
         bias: Whether the kernels have a bias.
         kernel_policy: ``'fixed'``, ``'isotropic'`` or ``'constant'``, see :func:`~mspe_mm.layers.resolution.fit_kernel`.
+        fit: ``'nearest'`` as above. ``'floor'`` is the paper's formula: the patch size is rounded down and images keep their
+            size. Those of other sizes than (k rows, k columns) px may then have more tokens; :meth:`token_grid` tells.
         parameterization: How kernel i is stored. ``'native'`` (the paper's): the kernel itself, of k_i px. ``'residual'``: a
             correction of k_i px, which is resized and added to the resized pretrained kernel. Resizing by way of 4 px
             discards detail that a direct 16 -> 6 resize keeps.
@@ -112,6 +114,7 @@ class MultiScalePatchEmbed(nn.Module):
                  base_kernel: int | None = None,
                  bias: bool = True,
                  kernel_policy: str = 'fixed',
+                 fit: str = 'nearest',
                  parameterization: str = 'residual',
                  tune_base: bool = False,
                  downsampling: Downsampling | Mapping | None = None,
@@ -123,7 +126,7 @@ class MultiScalePatchEmbed(nn.Module):
         if kernel_sizes is None:
             kernel_sizes = default_kernel_sizes(patch_size) if isinstance(patch_size, int) else (patch_size, )
         self.kernel_sizes = tuple(kernel_sizes) if isinstance(kernel_sizes, Sequence) else (kernel_sizes, )
-        self.kernel_policy, self.parameterization = kernel_policy, parameterization
+        self.kernel_policy, self.fit, self.parameterization = kernel_policy, fit, parameterization
         self.downsampling, self.host = Downsampling.of(downsampling), host or HostLayout()
         self._check_settings()
         self.geometry = PatchGeometry(patch_size, base_kernel or patch_size)
@@ -154,6 +157,7 @@ class MultiScalePatchEmbed(nn.Module):
         if len(self.grid_size) != 2:
             raise ValueError(f'grid_size must be one or two numbers of tokens, got {self.grid_size}')
         check_choice('kernel_policy', self.kernel_policy, KERNEL_POLICIES)
+        check_choice('fit', self.fit, FITS)
         check_choice('parameterization', self.parameterization, PARAMETERIZATIONS)
 
     @property
@@ -215,12 +219,19 @@ class MultiScalePatchEmbed(nn.Module):
 
     def kernel_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
         """(height, width) in pixels of the patches (not of what overlaps) of an image of ``image_size`` (height, width)."""
-        return fit_kernel(image_size, self._grid(), self.patch_size, self.kernel_policy)
+        return fit_kernel(image_size, self._grid(), self.patch_size, self.kernel_policy, self.fit)
+
+    def fitted_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
+        """(height, width) in pixels that an image of ``image_size`` (height, width) is brought to before it is embedded."""
+        if self.fit == 'floor':
+            return image_size
+        return fit_image(image_size, self.kernel_size(image_size), self._grid(), self.kernel_policy)
 
     def token_grid(self, image_size: tuple[int, int]) -> tuple[int, int]:
         """(rows, columns) of the tokens of an image of ``image_size`` (height, width)."""
         rest = 0 if self.host.padding is None else 1
-        return tuple((length - rest) // k + rest for length, k in zip(image_size, self.kernel_size(image_size)))
+        return tuple((length - rest) // k + rest
+                     for length, k in zip(self.fitted_size(image_size), self.kernel_size(image_size)))
 
     def kernel_index(self, image_size: tuple[int, int]) -> int:
         """Which of ``kernel_sizes`` embeds an image of ``image_size`` (height, width), by Eq. 10."""
@@ -288,7 +299,8 @@ class MultiScalePatchEmbed(nn.Module):
     def sharing_base(self, **changes: Any) -> MultiScalePatchEmbed:
         """A layer on the same pretrained kernel and norm, with this one's settings but for ``changes``, untrained."""
         settings = dict(
-            kernel_sizes=self.kernel_sizes, kernel_policy=self.kernel_policy, parameterization=self.parameterization,
+            kernel_sizes=self.kernel_sizes, kernel_policy=self.kernel_policy, fit=self.fit,
+            parameterization=self.parameterization,
             tune_base=str(self.patch_size) in self.kernels, downsampling=self.downsampling)
         layer = type(self)(
             self.in_channels, self.embed_dims, self.patch_size, self.grid_size, base_kernel=self.geometry.kernel_size,
@@ -348,6 +360,9 @@ class MultiScalePatchEmbed(nn.Module):
         if images is not None:
             return self._embed_each(images)
         image_size = _image_size(x)
+        fitted = self.fitted_size(image_size)
+        if fitted != image_size:
+            x = resize_image(x, fitted)
         size, forced = self.kernel_size(image_size), choice_for(self).kernel
         weight, bias = self._cached_kernel(size, self.kernel_index(image_size) if forced is None else forced)
         reach = tuple(self.geometry.reach(k) for k in size)
@@ -380,7 +395,7 @@ class MultiScalePatchEmbed(nn.Module):
 
     def extra_repr(self) -> str:
         return (f'grid_size={self.grid_size}, kernel_sizes={self.kernel_sizes}, kernel_policy={self.kernel_policy!r}, '
-                f'parameterization={self.parameterization!r}, {self.downsampling}, {self.host}')
+                f'fit={self.fit!r}, parameterization={self.parameterization!r}, {self.downsampling}, {self.host}')
 
 
 def check_choice(name: str, value: object, choices: Sequence) -> None:

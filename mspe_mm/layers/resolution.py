@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 
 KERNEL_POLICIES = ('fixed', 'isotropic', 'constant')
+FITS = ('nearest', 'floor')
 SAMPLINGS = ('double', 'partition', 'native')
 
 
@@ -23,16 +24,17 @@ def default_kernel_sizes(patch_size: int) -> tuple[int, ...]:
 
 
 def fit_kernel(image_size: tuple[int, int], grid_size: tuple[int, int], patch_size: int,
-               policy: str = 'fixed') -> tuple[int, int]:
+               policy: str = 'fixed', fit: str = 'floor') -> tuple[int, int]:
     """The patch size that puts the token grid on an image.
 
     Args:
         image_size: (height, width) in pixels.
         grid_size: (rows, columns) of tokens at the base resolution.
         patch_size: Patch size at the base resolution, in pixels.
-        policy: ``'fixed'`` keeps the grid, whatever the aspect ratio: ``max(1, floor(h / N_h)), max(1, floor(w / N_w))``.
+        policy: ``'fixed'`` keeps the grid, whatever the aspect ratio: ``h / N_h`` and ``w / N_w`` in whole pixels, from 1.
             ``'isotropic'`` keeps patches square: the smaller of the two, from the side that is short for the grid.
             ``'constant'`` is the stock patch embedding: always ``patch_size``, so that the grid follows the image.
+        fit: How ``h / N_h`` becomes whole pixels: ``'floor'`` (the paper's) or ``'nearest'``, halves up.
 
     Returns:
         (height, width) of the patches in pixels.
@@ -44,12 +46,34 @@ def fit_kernel(image_size: tuple[int, int], grid_size: tuple[int, int], patch_si
         raise ValueError(f'cannot embed an image of {image_size[0]} x {image_size[1]} px')
     if policy == 'constant':
         return patch_size, patch_size
-    height, width = max(1, image_size[0] // grid_size[0]), max(1, image_size[1] // grid_size[1])
+    half = int(fit == 'nearest')    # (2 h + N) // 2 N is h / N rounded to the nearest
+    height, width = (max(1, (2 * length + half * tokens) // (2 * tokens)) for length, tokens in zip(image_size, grid_size))
     if policy == 'fixed':
         return height, width
     if policy == 'isotropic':
         return min(height, width), min(height, width)
     raise ValueError(f'unknown kernel policy {policy!r}: choose one of {", ".join(KERNEL_POLICIES)}')
+
+
+def fit_image(image_size: tuple[int, int], kernel: tuple[int, int], grid_size: tuple[int, int],
+              policy: str = 'fixed') -> tuple[int, int]:
+    """The size that an image is brought to for ``fit='nearest'``: whole patches, and for ``'fixed'`` the token grid.
+
+    Args:
+        image_size: (height, width) in pixels.
+        kernel: (height, width) of the patches, of :func:`fit_kernel`.
+        grid_size: (rows, columns) of tokens at the base resolution.
+        policy: As in :func:`fit_kernel`. With ``'constant'`` images stay as they are.
+
+    Returns:
+        (height, width) in pixels, at most half a pixel a patch from ``image_size`` where patches are not of one pixel.
+    """
+    if policy == 'constant':
+        return image_size
+    if policy == 'fixed':
+        return kernel[0] * grid_size[0], kernel[1] * grid_size[1]
+    height, width = (k * max(1, (2 * length + k) // (2 * k)) for length, k in zip(image_size, kernel))
+    return height, width
 
 
 def choose_kernel(resolution: tuple[int, int], grid_size: tuple[int, int], kernel_sizes: Sequence[int]) -> int:

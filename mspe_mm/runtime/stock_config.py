@@ -45,7 +45,7 @@ def with_mspe(cfg: Config, correlation: float = PRIOR_CORRELATION) -> Config:
 
 def _convert_model(cfg: Config, scope: str, correlation: float) -> None:
     model, downsampling = cfg.model, dict(correlation=correlation)
-    target = {'EncoderDecoder': 'MSPEEncoderDecoder', 'TimmClassifier': 'MSPEClassifier'}.get(model.type, f'MSPE{model.type}')
+    target = 'MSPEClassifier' if model.type == 'TimmClassifier' else f'MSPE{model.type}'
     init_default_scope(scope)
     if MODELS.get(target) is None:
         raise InputError(f'there is no {target}: the model {model.type!r} cannot be given the MSPE layer by its config')
@@ -74,8 +74,8 @@ def _convert_model(cfg: Config, scope: str, correlation: float) -> None:
 def base_resolution(cfg: Config) -> tuple[int, int]:
     """(height, width) in pixels that a config's model was trained at.
 
-    A segmentor's is its ``backbone.img_size``, its crop, or the ``data_preprocessor.size``. A detector's is the square canvas
-    that holds the images of its test pipeline, or ``backbone.img_size``.
+    A segmentor's is its ``backbone.img_size``, its crop, or the ``data_preprocessor.size``. A detector's is its
+    ``backbone.img_size``, or the square canvas that holds the images of its test pipeline.
 
     Raises:
         InputError: If the config says none of these.
@@ -87,8 +87,8 @@ def base_resolution(cfg: Config) -> tuple[int, int]:
         if scales:
             longest = max(scales[0]) if not isinstance(scales[0], int) else scales[0]
             return (math.ceil(longest / 32) * 32, ) * 2
-    for value in (stated, (model.get('test_cfg') or {}).get('crop_size'), (model.get('data_preprocessor') or {}).get('size'),
-                  cfg.get('crop_size')):
+    test_cfg, preprocessor = model.get('test_cfg') or {}, model.get('data_preprocessor') or {}
+    for value in (stated, test_cfg.get('crop_size'), preprocessor.get('size'), cfg.get('crop_size')):
         if value is not None:
             return (value, value) if isinstance(value, int) else tuple(value)
     raise InputError(f'{cfg.filename or "the config"} does not say at which resolution its model was trained: add '

@@ -64,7 +64,8 @@ class MSPEEncoderDecoder(TunedModel, EncoderDecoder):
         with layer.embedding_each(images):
             features = self.extract_feat(layer.stand_in(images))
         for index, sample in enumerate(data_samples):
-            logits = self.decode_head.predict([level[index:index + 1] for level in features], [sample.metainfo], self.test_cfg)
+            own = [level[index:index + 1] for level in features]
+            logits = self.decode_head.predict(own, [sample.metainfo], self.test_cfg)
             self.postprocess_result(logits, [sample])
         return data_samples
 

@@ -71,7 +71,7 @@ def test_a_point_of_the_original_comes_back(original, batch, policy):
         scale_factor=(image[1] / original[1], image[0] / original[0]))
     frame = frame_metainfo(meta, patch_embed, batch)
     for axis, factor in ((0, frame['scale_factor'][1]), (1, frame['scale_factor'][0])):
-        patch = patch_embed.kernel_size(batch)[axis]
+        patch = patch_embed.kernel_size(batch)[axis] * batch[axis] / patch_embed.fitted_size(batch)[axis]    # of the batch
         for point in (0, image[axis] / 3, image[axis]):    # in the batch; its place among tokens of 16 frame pixels:
             in_frame_pixels = point / patch * 16
             assert in_frame_pixels / factor == pytest.approx(point * original[axis] / image[axis], abs=1e-6)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from ..errors import InputError
 from ..layers.resize import ANTIALIASED, resize_image
-from . import degradations  # noqa: F401  registers them
+from . import degradations, resize_if_larger  # noqa: F401  registers them
 
 OPENCV = dict(bilinear=cv2.INTER_LINEAR, bicubic=cv2.INTER_CUBIC, area=cv2.INTER_AREA, nearest=cv2.INTER_NEAREST)
 PILLOW = dict(bilinear=Image.BILINEAR, bicubic=Image.BICUBIC)
@@ -79,5 +79,10 @@ class ChangeResolution:
 
 
 def at_resolution(pipeline: list[dict], **settings) -> list[dict]:
-    """A test pipeline with :class:`ChangeResolution` of these settings before its packing step."""
-    return [*pipeline[:-1], dict(type='ChangeResolution', **settings), pipeline[-1]]
+    """A test pipeline with :class:`ChangeResolution` of these settings before its packing step.
+
+    Small images are enlarged to the base resolution first (:class:`~mspe_mm.data.resize_if_larger.ResizeIfLarger` becomes the
+    host's ``Resize``), so that all images lose the same share of it.
+    """
+    steps = [{**step, 'type': 'Resize'} if step['type'] == 'ResizeIfLarger' else step for step in pipeline]
+    return [*steps[:-1], dict(type='ChangeResolution', **settings), steps[-1]]

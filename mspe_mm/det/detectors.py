@@ -21,7 +21,7 @@ from .head_precision import FullPrecisionHeadsMixin
 _known: CallScope[tuple[Tensor, tuple[Tensor, ...]] | None] = CallScope(None)    # images, and their features
 
 
-class MultiResolutionDetectorMixin(TunedModel, FullPrecisionHeadsMixin):
+class MultiResolutionDetectorMixin(FullPrecisionHeadsMixin, TunedModel):
     """Makes any mmdet detector one for images of any resolution, and tunes its patch embedding.
 
     Compose it before the detector: ``class MyDetector(MultiResolutionDetectorMixin, RetinaNet)``. The backbone has to

@@ -1,6 +1,7 @@
 """Where mixed precision has to stop in a detector."""
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -20,8 +21,8 @@ class FullPrecisionHeadsMixin:
     left to the host.
     """
 
-    def forward(self, inputs: Tensor, *args, **kwargs) -> Any:
-        device_type = inputs.device.type
+    def forward(self, inputs: Tensor | Sequence[Tensor], *args, **kwargs) -> Any:
+        device_type = inputs[0].device.type
         dtype = autocast_dtype(device_type)
         if dtype is None or (dtype != torch.bfloat16 and device_type != 'cpu'):
             return super().forward(inputs, *args, **kwargs)

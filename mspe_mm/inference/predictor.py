@@ -16,6 +16,7 @@ from mmengine.structures import BaseDataElement
 from PIL import Image
 from torch import nn
 
+from ..data.change_resolution import at_resolution
 from ..errors import InputError
 from ..models.checkpoint import load_weights
 from ..runtime.runner import load_adapter_for
@@ -25,7 +26,7 @@ ImageLike = Union[str, PathLike, np.ndarray, Image.Image]
 
 
 def load(config: str | Path | Config, checkpoint: str | Path | None = None, adapter: str | Path | None = None,
-         device: str | torch.device | None = None) -> Predictor:
+         device: str | torch.device | None = None, resolution: tuple[int, int] | None = None) -> Predictor:
     """A predictor from files.
 
     The config and the checkpoint of a stock model will do: it is given the MSPE layer, whose untrained kernels are the
@@ -36,6 +37,7 @@ def load(config: str | Path | Config, checkpoint: str | Path | None = None, adap
         checkpoint: Its weights; not needed by a timm model that loads its own.
         adapter: Tuned patch kernels.
         device: By default the GPU, if there is one.
+        resolution: See :class:`Predictor`.
 
     Raises:
         InputError: If a file is missing, damaged or does not fit; the message says in what.
@@ -52,7 +54,7 @@ def load(config: str | Path | Config, checkpoint: str | Path | None = None, adap
         load_adapter_for(cfg, model.mspe_layer, str(adapter))
     model.dataset_meta = meta.get('dataset_meta') or _dataset_meta(cfg)
     model.cfg = cfg
-    return Predictor(model.to(device or ('cuda' if torch.cuda.is_available() else 'cpu')).eval())
+    return Predictor(model.to(device or ('cuda' if torch.cuda.is_available() else 'cpu')).eval(), resolution)
 
 
 class Predictor:
@@ -63,6 +65,8 @@ class Predictor:
 
     Args:
         model: A model of this package in eval mode, with its config as ``cfg``.
+        resolution: (height, width) in pixels that the base resolution becomes: images are first brought to the base
+            resolution and then shrunk. With None an image is brought to the base resolution if it is larger.
 
     Attributes:
         model: The model.
@@ -70,11 +74,16 @@ class Predictor:
         palette: Their RGB colours, or None.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, resolution: tuple[int, int] | None = None) -> None:
         self.model = model
         init_default_scope(model.cfg.default_scope)
         pipeline = model.cfg.test_dataloader.dataset.pipeline
         steps = [step for step in pipeline if not step['type'].rpartition('.')[2].startswith('LoadAnn')]
+        if resolution is not None:
+            layer = model.mspe_layer
+            scale = tuple(length / base for length, base in zip(resolution, layer.base_resolution))
+            steps = at_resolution(steps, scale=scale, interpolation=layer.downsampling.interpolation,
+                                  antialias=layer.downsampling.antialias)
         self._load, self._prepare = Compose(steps[:1]), Compose(steps[1:])
         meta = getattr(model, 'dataset_meta', None) or {}
         self.classes, self.palette = meta.get('classes'), meta.get('palette')
@@ -94,10 +103,14 @@ class Predictor:
         """
         if isinstance(images, (str, PathLike, np.ndarray, Image.Image)):
             images = [images]
-        return self.predict(self.prepare(image) for image in images)
+        return self.predict(self.prepare(self.read(image)) for image in images)
 
-    def prepare(self, image: ImageLike) -> dict:
-        """An image after the test pipeline: ``inputs`` (C, H, W) and ``data_samples``."""
+    def read(self, image: ImageLike) -> dict:
+        """An image as the pipeline's loading step leaves it.
+
+        Raises:
+            InputError: Naming an image that is missing or cannot be decoded.
+        """
         if isinstance(image, (str, PathLike)):
             if not Path(image).is_file():
                 raise InputError(f'{image} does not exist')
@@ -106,21 +119,21 @@ class Predictor:
             except Exception as error:    # decoders raise all kinds
                 reason = ' '.join(f'{type(error).__name__}: {error}'.split())
                 raise InputError(f'{image} cannot be decoded ({reason})') from error
-            if results is None:
+            if results is None or results.get('img') is None:
                 raise InputError(f'{image} cannot be decoded')
-            return self._prepare(results)
+            return results
         if isinstance(image, Image.Image):
             image = np.asarray(image.convert('RGB'))[..., ::-1]
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise InputError(f'an image must be (H, W, 3) bytes in BGR order, got {image.shape} of {image.dtype}')
-        return self._prepare(self._as_loaded(image))
-
-    def _as_loaded(self, image: np.ndarray) -> dict:
-        size = image.shape[:2]
+        size, image = image.shape[:2], np.ascontiguousarray(image)
         if self.model.cfg.default_scope == 'mmengine':    # timm's transforms take PIL images
-            image = Image.fromarray(np.ascontiguousarray(image[..., ::-1]))
-        return dict(img=np.ascontiguousarray(image) if isinstance(image, np.ndarray) else image, img_path=None, img_id=0,
-                    img_shape=size, ori_shape=size)
+            image = Image.fromarray(image[..., ::-1])
+        return dict(img=image, img_path=None, img_id=0, img_shape=size, ori_shape=size)
+
+    def prepare(self, read: dict) -> dict:
+        """An image of :meth:`read` after the test pipeline: ``inputs`` (C, H, W) and ``data_samples``."""
+        return self._prepare(dict(read))
 
     @torch.no_grad()
     def predict(self, prepared: Iterable[dict]) -> list[BaseDataElement]:
@@ -131,7 +144,7 @@ class Predictor:
             return []
         images = [batch['inputs'] for batch in batches]
         samples = [sample for batch in batches for sample in batch['data_samples']]
-        return self.model.predict_each(images, samples)
+        return self.model(images, samples, mode='predict')
 
 
 def _dataset_meta(cfg: Config) -> dict:

@@ -122,6 +122,16 @@ class TunedModel:
             tuning_mode(self, self.mspe_layer)
         return self
 
+    def predict_each(self, images: Sequence[Tensor], data_samples: Sequence) -> Sequence:
+        """The host's predictions for images (1, C, h, w) of any sizes, which share one pass through the encoder."""
+        raise NotImplementedError(f'{type(self).__name__} does not predict images of different sizes in one pass')
+
+    def forward(self, inputs: Tensor | Sequence[Tensor], data_samples: Any = None, mode: str = 'tensor') -> Any:
+        """The host's. With ``mode='predict'``, ``inputs`` may be a list of images (1, C, h, w) of any sizes."""
+        if mode == 'predict' and isinstance(inputs, (list, tuple)):
+            return self.predict_each(inputs, data_samples)
+        return super().forward(inputs, data_samples, mode)
+
     def loss(self, inputs: Tensor, data_samples: Any) -> Losses:
         """The host's losses, with ``tuning`` those of its objective, or with ``resolutions`` those at each of them.
 

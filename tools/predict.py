@@ -3,7 +3,8 @@
     python tools/predict.py configs/setr_mspe_ade20k.py CHECKPOINT --adapter adapter.safetensors photos/ clip.mp4 \
         --out-dir predictions
 
-Small images are not enlarged. Images of different sizes share a batch. CHECKPOINT is '-' for a model with weights of its own.
+Small images are not enlarged, and images of different sizes share a batch. CHECKPOINT is '-' for a model with weights of its
+own.
 """
 import sys
 import time

@@ -81,8 +81,8 @@ class ChangeResolution:
 def at_resolution(pipeline: list[dict], **settings) -> list[dict]:
     """A test pipeline with :class:`ChangeResolution` of these settings before its packing step.
 
-    Small images are enlarged to the base resolution first (:class:`~mspe_mm.data.resize_if_larger.ResizeIfLarger` becomes the
-    host's ``Resize``), so that all images lose the same share of it.
+    Small images are enlarged to the base resolution first, so that all images lose the same share of it:
+    :class:`~mspe_mm.data.resize_if_larger.ResizeIfLarger` becomes the host's ``Resize``.
     """
     steps = [{**step, 'type': 'Resize'} if step['type'] == 'ResizeIfLarger' else step for step in pipeline]
     return [*steps[:-1], dict(type='ChangeResolution', **settings), steps[-1]]

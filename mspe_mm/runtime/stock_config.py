@@ -118,3 +118,51 @@ def _pipelines(cfg: Config) -> list[list[dict]]:
     if cfg.get('test_pipeline'):
         found.append(cfg['test_pipeline'])
     return found
+
+
+IMAGES_SEEN = 5 * 20210
+"""Training images of the paper's five epochs of ADE20K, for data sets that are read without epochs."""
+
+
+def tuning_config(cfg: Config, checkpoint: str) -> Config:
+    """The config that tunes the patch embedding of a stock model, by the paper's schedule.
+
+    The data, the batch size and the sampler are those of ``cfg``. A sampler without epochs (mmseg's ``InfiniteSampler``) gets
+    a schedule of iterations that sees as many images as the paper's.
+
+    Args:
+        cfg: The config that the model was trained with.
+        checkpoint: Its weights.
+
+    Raises:
+        InputError: As :func:`with_mspe`, or if the config has no training data.
+    """
+    cfg = with_mspe(cfg)
+    loader = cfg.get('train_dataloader')
+    if not loader:
+        raise InputError(f'{cfg.filename or "the config"} has no train_dataloader: give the config that the model was trained '
+                         'with')
+    scope = cfg.default_scope
+    cfg.model.tuning = dict(objective='both' if scope == 'mmseg' else 'task')
+    for part in (cfg.model, cfg.model.get('backbone') or {}):
+        part.pop('pretrained', None)
+        part.pop('init_cfg', None)    # load_from has all weights
+    by_epoch = (loader.get('sampler') or {}).get('type') != 'InfiniteSampler'
+    length = 5 if by_epoch else max(1, math.ceil(IMAGES_SEEN / loader.get('batch_size', 1)))
+    cfg.optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=1e-3, momentum=0.9, weight_decay=5e-4))
+    warm_up = 1 if by_epoch else max(1, length // 5)
+    step = dict(by_epoch=by_epoch, **(dict(convert_to_iter_based=True) if by_epoch else {}))
+    cfg.param_scheduler = [
+        dict(type='LinearLR', start_factor=0.01, begin=0, end=warm_up, **step),
+        dict(type='CosineAnnealingLR', eta_min=0, begin=warm_up, end=length, **step)]
+    interval = 1 if by_epoch else max(1, length // 5)
+    cfg.train_cfg = (dict(type='EpochBasedTrainLoop', max_epochs=length, val_interval=length) if by_epoch else
+                     dict(type='IterBasedTrainLoop', max_iters=length, val_interval=length))
+    cfg.setdefault('default_hooks', {}).checkpoint = dict(
+        type='CheckpointHook', interval=interval, by_epoch=by_epoch, max_keep_ckpts=1)
+    cfg.log_processor = dict(by_epoch=by_epoch)
+    hooks = [hook for hook in cfg.get('custom_hooks') or [] if hook['type'] != 'AdapterHook']
+    cfg.custom_hooks = [*hooks, dict(type='AdapterHook', interval=interval, by_epoch=by_epoch)]
+    cfg.load_from, cfg.resume = checkpoint, False
+    cfg.pop('work_dir', None)
+    return cfg

@@ -24,12 +24,14 @@ class Choice:
         grid: (rows, columns) of tokens, instead of the base grid.
         pretrained_only: Whether the pretrained kernel embeds every image, as if there were no other.
         images: What is embedded instead of the input: batches (b, C, h, w) of any sizes, each at its own.
+        kernels: Indices of the kernels that embed them; None for the nearest resolution's.
     """
 
     kernel: int | None = None
     grid: tuple[int, int] | None = None
     pretrained_only: bool = False
     images: tuple[Tensor, ...] | None = None
+    kernels: tuple[int, ...] | None = None
 
 
 DEFAULT = Choice()

@@ -262,7 +262,8 @@ class MultiScalePatchEmbed(nn.Module):
         """Within the context, calls of this thread are embedded by the pretrained kernel, resized to fit."""
         return choosing(self, pretrained_only=True)
 
-    def embedding_each(self, images: Sequence[Tensor]) -> AbstractContextManager[None]:
+    def embedding_each(self, images: Sequence[Tensor],
+                       kernels: Sequence[int] | None = None) -> AbstractContextManager[None]:
         """Within the context, calls of this thread embed ``images`` instead of their input, each at its own size.
 
         So images of different sizes share one pass of an encoder. The input of the call stands for their batch, see
@@ -270,26 +271,28 @@ class MultiScalePatchEmbed(nn.Module):
 
         Args:
             images: Batches (b, C, h, w).
+            kernels: The index of ``kernel_sizes`` for each batch; by default the kernel of the nearest resolution (Eq. 10).
         """
-        return choosing(self, images=tuple(images))
+        return choosing(self, images=tuple(images), kernels=None if kernels is None else tuple(kernels))
 
     def stand_in(self, images: Sequence[Tensor]) -> Tensor:
         """An input (B, C, H, W) at the base resolution for :meth:`embedding_each`; it takes no memory."""
         return images[0].new_zeros(()).expand(sum(map(len, images)), self.in_channels, *self.base_resolution)
 
-    def _embed_each(self, images: tuple[Tensor, ...]) -> tuple[Tensor, tuple[int, int]] | Tensor:
+    def _embed_each(self, images: tuple[Tensor, ...],
+                    kernels: tuple[int, ...] | None) -> tuple[Tensor, tuple[int, int]] | Tensor:
         """The tokens of batches of different sizes, in their order."""
-        by_size: dict[tuple[int, ...], list[int]] = {}
+        alike: dict[tuple, list[int]] = {}    # of one size and one kernel
         for index, batch in enumerate(images):
-            by_size.setdefault(tuple(batch.shape[1:]), []).append(index)
+            alike.setdefault((tuple(batch.shape[1:]), None if kernels is None else kernels[index]), []).append(index)
         tokens: dict[int, Tensor] = {}
         grids = set()
-        with choosing(self, images=None):
-            for indices in by_size.values():
+        for (_, kernel), indices in alike.items():
+            with choosing(self, images=None, kernels=None, kernel=kernel):
                 out = self(torch.cat([images[index] for index in indices]))
-                found, grid = out if self.host.with_grid else (out, None)
-                grids.add(grid or tuple(found.shape[1:]))
-                tokens.update(zip(indices, found.split([len(images[index]) for index in indices])))
+            found, grid = out if self.host.with_grid else (out, None)
+            grids.add(grid or tuple(found.shape[1:]))
+            tokens.update(zip(indices, found.split([len(images[index]) for index in indices])))
         if len(grids) > 1:
             raise InputError(f'images of different sizes share a pass on one token grid, and these have '
                              f'{", ".join(map(str, sorted(grids)))}: take kernel_policy=\'fixed\'')
@@ -356,14 +359,14 @@ class MultiScalePatchEmbed(nn.Module):
         Raises:
             InputError: If the tokens are not on the base grid and ``strict_grid`` asks for it.
         """
-        images = choice_for(self).images
-        if images is not None:
-            return self._embed_each(images)
+        choice = choice_for(self)
+        if choice.images is not None:
+            return self._embed_each(choice.images, choice.kernels)
         image_size = _image_size(x)
         fitted = self.fitted_size(image_size)
         if fitted != image_size:
             x = resize_image(x, fitted)
-        size, forced = self.kernel_size(image_size), choice_for(self).kernel
+        size, forced = self.kernel_size(image_size), choice.kernel
         weight, bias = self._cached_kernel(size, self.kernel_index(image_size) if forced is None else forced)
         reach = tuple(self.geometry.reach(k) for k in size)
         x = _pad_to_patches(x, size, self.host.padding, reach)

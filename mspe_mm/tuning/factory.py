@@ -11,6 +11,7 @@ from ..errors import InputError, check_names
 from ..layers.patch_embed import MultiScalePatchEmbed
 from .early_backward import Losses
 from .kernel_objective import MultiResolutionObjective
+from .mixed_objective import MixedResolutionObjective
 from .token_grid_objective import TokenGridObjective
 
 
@@ -32,7 +33,8 @@ class Objective(Protocol):
         """Losses of one step of ``model``: ``task_loss`` maps images (B, C, h, w) to the losses of a pass."""
 
 
-OBJECTIVE_TYPES: dict[str, type] = {cls.__name__: cls for cls in (MultiResolutionObjective, TokenGridObjective)}
+OBJECTIVE_TYPES: dict[str, type] = {cls.__name__: cls for cls in (
+    MultiResolutionObjective, MixedResolutionObjective, TokenGridObjective)}
 
 
 def register_objective(cls: type) -> type:

@@ -1,0 +1,61 @@
+"""One pass a step, in which every image has a resolution of its own."""
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..layers.patch_embed import MultiScalePatchEmbed
+from ..layers.resolution import draw_patch_size
+from .distillation import check_objective
+from .early_backward import Losses
+from .sampling import check_sampling, resolution_of
+
+
+@dataclass
+class MixedResolutionObjective:
+    """``L = E_i l(Enc(g_i(resize(x, r_i))), y)`` over a batch whose images have a kernel and a resolution each.
+
+    It is Eq. 7 with the sum over the kernels estimated by one draw an image, instead of computed by one pass a kernel. The
+    token grid is the same for all images, so that they share one pass through the encoder. Of the base resolution, whose
+    kernel is frozen, nothing is drawn unless ``tune_base`` gives it a kernel that trains.
+
+    Args:
+        sampling: ``'double'``, ``'partition'`` or ``'native'``, see :func:`~mspe_mm.layers.resolution.sampling_range`.
+        aspect_jitter: Draw height and width of a resolution apart.
+        objective: What the loss l is, one of :data:`~mspe_mm.tuning.distillation.OBJECTIVES`.
+    """
+
+    sampling: str = 'double'
+    aspect_jitter: bool = False
+    objective: str = 'task'
+    freeze = True
+    at_base = True
+
+    def __post_init__(self) -> None:
+        check_sampling(self.sampling)
+        check_objective(self.objective)
+
+    def __call__(self, patch_embed: MultiScalePatchEmbed, images: Tensor, task_loss: Callable[[Tensor], Losses],
+                 model: nn.Module | None = None) -> Losses:
+        """Losses of one step.
+
+        Args:
+            patch_embed: The layer inside the model that ``task_loss`` runs.
+            images: (B, C, H, W) at the base resolution.
+            task_loss: Maps images (B, C, h, w) to the model's losses by name. It gets an input that stands for the batch.
+            model: Not used: the losses have their graph, whatever trains.
+        """
+        sizes = patch_embed.kernel_sizes
+        trained = [index for index, k in enumerate(sizes) if str(k) in patch_embed.kernels]
+        # Every kernel as often as the batch allows, in an order of its own: less noise than independent draws.
+        order = torch.randperm(len(images)).tolist()
+        kernels = [trained[place % len(trained)] for place in order]
+        small = []
+        for image, index in zip(images.split(1), kernels):
+            patch = draw_patch_size(sizes, index, self.sampling, self.aspect_jitter)
+            small.append(patch_embed.downsampling.resize(image, resolution_of(patch, patch_embed, image)))
+        with patch_embed.embedding_each(small, kernels):
+            return task_loss(patch_embed.stand_in(small))

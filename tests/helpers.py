@@ -70,6 +70,23 @@ def summed_losses(layer: nn.Module, images: Tensor, task_loss: Callable[[Tensor]
     return losses
 
 
+class SummedLosses:
+    """:func:`summed_losses` in the place of an objective.
+
+    Args:
+        objective: What the loss of a pass is.
+    """
+
+    freeze = at_base = True
+
+    def __init__(self, objective: str = 'task') -> None:
+        self.objective = objective
+
+    def __call__(self, layer: nn.Module, images: Tensor, task_loss: Callable[[Tensor], dict],
+                 model: nn.Module | None = None) -> dict:
+        return summed_losses(layer, images, task_loss)
+
+
 @contextmanager
 def saved_bytes(model: nn.Module) -> Iterator[SimpleNamespace]:
     """Counts what autograd holds for backward passes, parameters apart: ``now`` and, at its most, ``peak``, in bytes."""

@@ -1,7 +1,9 @@
 """Builders and oracles that several test files share. The oracles call other people's code, or spell the formula out."""
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import fields
 from types import SimpleNamespace
@@ -85,6 +87,17 @@ class SummedLosses:
     def __call__(self, layer: nn.Module, images: Tensor, task_loss: Callable[[Tensor], dict],
                  model: nn.Module | None = None) -> dict:
         return summed_losses(layer, images, task_loss)
+
+
+def in_threads(function: Callable, arguments: Iterable, threads: int = 8) -> list:
+    """``function`` of each of ``arguments``, called by several threads that take turns as often as they can."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            return list(pool.map(function, arguments))
+    finally:
+        sys.setswitchinterval(interval)
 
 
 @contextmanager

@@ -6,11 +6,12 @@ to PyTorch's ``scaled_dot_product_attention``.
 """
 from __future__ import annotations
 
-from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from .cache import shared_constant
 
 ATTENTIONS = ('fused', 'naive')
 
@@ -97,15 +98,14 @@ def _attend_with_codes(q: Tensor, k: Tensor, v: Tensor, by_row: Tensor, by_colum
     return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=1.0)
 
 
-@lru_cache(maxsize=32)
+@shared_constant(maxsize=32)
 def _position_codes(rows: int, columns: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """One-hot row, then one-hot column of every token, (rows * columns, C); C is filled up with zeros to a multiple of 8,
     which the half-precision kernels ask of the head dimension."""
-    with torch.inference_mode(False), torch.no_grad():
-        row = torch.eye(rows).repeat_interleave(columns, dim=0)
-        column = torch.eye(columns).repeat(rows, 1)
-        codes = F.pad(torch.cat([row, column], dim=1), (0, -(rows + columns) % 8))
-        return codes.to(device, dtype)
+    row = torch.eye(rows).repeat_interleave(columns, dim=0)
+    column = torch.eye(columns).repeat(rows, 1)
+    codes = F.pad(torch.cat([row, column], dim=1), (0, -(rows + columns) % 8))
+    return codes.to(device, dtype)
 
 
 def check_attention(attention: str) -> None:

@@ -17,11 +17,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 from torch import Tensor
 
+from .cache import shared_constant
 from .resize import least_squares_factor, resize_matrix
 
 
@@ -107,19 +107,17 @@ def aligned_window(geometry: PatchGeometry, new: int, old: int) -> tuple[tuple[i
     return tuple(unit * new // common for unit in units), tuple(unit * old // common for unit in units)
 
 
-@lru_cache(maxsize=1024)
+@shared_constant(maxsize=1024)
 def _aligned_factor(geometry: PatchGeometry, new: int, old: int, interpolation: str, antialias: bool,
                     correlation: float, device: torch.device) -> Tensor:
     """One axis of the resize, (kernel(new), kernel(old)): the factor of the rows and columns that the kernels cover."""
     new_window, old_window = aligned_window(geometry, new, old)
     new_start, old_start = (window[0] - geometry.reach(patch)[0]
                             for window, patch in ((new_window, new), (old_window, old)))
-    # An ordinary tensor whatever mode the first caller is in: one made in inference mode could not be trained through.
-    with torch.inference_mode(False), torch.no_grad():
-        matrix = resize_matrix(sum(new_window), sum(old_window), interpolation, antialias)
-        seen = matrix[new_start:new_start + geometry.kernel(new)]
-        factor = least_squares_factor(seen, correlation)[:, old_start:old_start + geometry.kernel(old)]
-        return factor.contiguous().to(device)
+    matrix = resize_matrix(sum(new_window), sum(old_window), interpolation, antialias)
+    seen = matrix[new_start:new_start + geometry.kernel(new)]
+    factor = least_squares_factor(seen, correlation)[:, old_start:old_start + geometry.kernel(old)]
+    return factor.contiguous().to(device)
 
 
 def _ceil_div(a: int, b: int) -> int:

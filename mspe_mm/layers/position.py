@@ -5,11 +5,12 @@ Grids are (rows, columns); tokens are in row-major order.
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from .cache import shared_constant
 
 POSITIONS = ('learned', 'sinusoidal', 'relative')
 
@@ -63,11 +64,10 @@ def sinusoidal_positions(length: int, dim: int) -> Tensor:
     return torch.where(channel.long() % 2 == 0, angles.sin(), angles.cos())
 
 
-@lru_cache(maxsize=32)
+@shared_constant(maxsize=32)
 def sinusoids(length: int, dim: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """:func:`sinusoidal_positions`, kept where they are used."""
-    with torch.inference_mode(False):
-        return sinusoidal_positions(length, dim).to(device, dtype)
+    return sinusoidal_positions(length, dim).to(device, dtype)
 
 
 def relative_positions(table: Tensor, length: int) -> Tensor:

@@ -115,14 +115,17 @@ def stand_ins(module: nn.Module) -> Iterator[list[tuple[nn.Parameter, nn.Paramet
 
 
 def _leaves(total: Tensor) -> set[Tensor]:
-    """The tensors that a backward pass through ``total`` would give a gradient."""
+    """The leaves of the graph of ``total``: the tensors whose ``grad`` a backward pass would add to.
+
+    What a reentrant checkpoint recomputes is no part of the graph yet.
+    """
     leaves, seen, todo = set(), set(), [total.grad_fn]
     while todo:
         node = todo.pop()
         if node is None or node in seen:
             continue
         seen.add(node)
-        if hasattr(node, 'variable'):
+        if node.name() == 'torch::autograd::AccumulateGrad':
             leaves.add(node.variable)
         todo += [following for following, _ in node.next_functions]
     return leaves

@@ -261,6 +261,32 @@ def test_the_gradient_is_that_of_the_plain_losses_in_the_memory_of_one_pass(head
     assert count.peak < straightforward.peak / (3 if objective == 'distill' else 4)
 
 
+@pytest.mark.parametrize('factor', [1., 2.**-2, 1024., 2.**16])    # gradient accumulation, and loss scales of GradScaler
+@pytest.mark.parametrize('with_cp', [False, True])
+@pytest.mark.parametrize('objective', ['task', 'both'])
+def test_a_weight_unfrozen_beside_the_kernels_gets_its_gradient(objective, with_cp, factor):
+    def gradients(tuning):
+        torch.manual_seed(0)
+        model = randomize(mspe_model('naive', dict(objective=objective), with_cp=with_cp, tune_base=True))
+        model.decode_head.conv_seg.weight.requires_grad_(True)
+        model.tuning = tuning or model.tuning
+        if tuning:
+            model.backbone.layers.apply(lambda module: setattr(module, 'with_cp', False))
+        for seed in range(2):    # two batches before a step
+            data = model.train().data_preprocessor(batch(seed), training=True)
+            torch.manual_seed(seed)
+            loss, _ = model.parse_losses(model(**data, mode='loss'))
+            (loss * factor).backward()
+        return {name: p.grad / factor for name, p in model.named_parameters() if p.grad is not None}
+
+    actual, expected = gradients(None), gradients(SummedLosses(objective))
+    assert len(actual) == 9    # weights and biases of four kernels, and the one beside them
+    assert 'decode_head.conv_seg.weight' in actual
+    assert actual.keys() == expected.keys()
+    for name, gradient in actual.items():
+        assert relative_error(gradient, expected[name]) < 1e-5, name
+
+
 @every_head
 def test_both_objectives_are_the_hosts_losses_and_the_distance_in_one_forward_pass(head):
     state, found, passes = randomize(mspe_model(head, tune_base=True)).state_dict(), {}, {}

@@ -54,13 +54,12 @@ def randomize(model: nn.Module, seed: int = 0) -> nn.Module:
 def summed_losses(layer: nn.Module, images: Tensor, task_loss: Callable[[Tensor], dict], base_weight: float = 1.0) -> dict:
     """Eq. 7 by the book: the losses of all passes, each with its graph, for whoever sums and differentiates them.
 
-    It draws the resolutions that ``MultiResolutionObjective()`` draws from the same seed.
+    Each kernel sees its native resolution, as with ``sampling='native'``: nothing is drawn.
     """
     losses = {}
     for index, k in enumerate(layer.kernel_sizes):
         if str(k) in layer.kernels:
-            patch = torch.randint(max(1, -(-k // 2)), 2 * k + 1, (2, ))[0].item()
-            size = [round(length * patch / layer.patch_size) for length in images.shape[-2:]]
+            size = [round(length * k / layer.patch_size) for length in images.shape[-2:]]
             small = images if size == list(images.shape[-2:]) else F.interpolate(
                 images, size, mode='bilinear', align_corners=False, antialias=True)
             with layer.force_kernel(index):

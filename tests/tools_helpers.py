@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import os
 import runpy
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -21,8 +22,11 @@ class World:
         self.folder = folder
 
     def launch(self, script: str, *args: object) -> subprocess.CompletedProcess:
-        """Run a shell script of the tools."""
-        return self.command('bash', ROOT / 'tools' / script, *args)
+        """Run a shell script of the tools, on a port that nobody uses."""
+        with socket.socket() as free:
+            free.bind(('127.0.0.1', 0))
+            port = free.getsockname()[1]
+        return self.command('env', f'PORT={port}', 'bash', ROOT / 'tools' / script, *args)
 
     def run(self, tool: str, *args: object, check: bool = True, limit: int | None = None) -> subprocess.CompletedProcess:
         """Run a tool in a process of its own; ``limit`` is the largest file in bytes that it may write."""

@@ -11,7 +11,8 @@ from tqdm import tqdm
 
 from mspe_mm.calibration.solver import RIDGES, Calibrator
 from mspe_mm.data.change_resolution import ChangeResolution
-from mspe_mm.data.pairs import ImagePairs, evenly, find_images, image_steps, normalised
+from mspe_mm.data.image_folder import find_images
+from mspe_mm.data.pairs import ImagePairs, evenly, image_steps, normalised
 from mspe_mm.errors import InputError
 from mspe_mm.models.adapter import save_adapter
 from mspe_mm.models.checkpoint import load_weights

@@ -151,8 +151,8 @@ class Calibrator:
                                  f'{", ".join(patch_embed.kernels) or "none"}')
             if inputs > MAX_INPUTS:
                 raise ValueError(f'patches of {k} px have {inputs} values, and at most {MAX_INPUTS} can be calibrated')
-            self.moments[k] = tuple(PairMoments(inputs, patch_embed.embed_dims, patch_embed.base.weight.device)
-                                    for _ in ('fit', 'held out'))
+            fit, held_out = (PairMoments(inputs, patch_embed.embed_dims, patch_embed.base.weight.device) for _ in range(2))
+            self.moments[k] = fit, held_out
 
     @torch.no_grad()
     def update(self, images: Tensor, resized: Mapping[int, Tensor], held_out: bool = False) -> None:
@@ -183,10 +183,10 @@ class Calibrator:
         Raises:
             ValueError: If the images give nothing to calibrate from.
         """
-        layer, found = self.patch_embed, {}
+        layer, found = self.patch_embed, dict[int, Calibration]()
         for k, (fit, held_out) in self.moments.items():
             start = layer.resize_kernel(layer.base.weight, (k, k))
-            has_bias = layer.base.bias is not None
-            found[k] = calibrate(fit, held_out, start, ridges, has_bias)
-            layer.set_kernel(k, found[k].weight, layer.base.bias + found[k].bias if has_bias else None)
+            bias = layer.base.bias
+            found[k] = calibrate(fit, held_out, start, ridges, bias is not None)
+            layer.set_kernel(k, found[k].weight, None if bias is None else bias + found[k].bias)
         return found

@@ -102,9 +102,9 @@ def aligned_window(geometry: PatchGeometry, new: int, old: int) -> tuple[tuple[i
         Its (before, from then on) reach in pixels at patch size ``new``, and at ``old``.
     """
     common = math.gcd(new, old)
-    units = [max(_ceil_div(n, new // common), _ceil_div(o, old // common))
-             for n, o in zip(geometry.reach(new), geometry.reach(old))]
-    return tuple(unit * new // common for unit in units), tuple(unit * old // common for unit in units)
+    before, after = (max(_ceil_div(n, new // common), _ceil_div(o, old // common))
+                     for n, o in zip(geometry.reach(new), geometry.reach(old)))
+    return (before * new // common, after * new // common), (before * old // common, after * old // common)
 
 
 @shared_constant(maxsize=1024)

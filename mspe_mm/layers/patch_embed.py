@@ -4,7 +4,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -119,7 +119,7 @@ class MultiScalePatchEmbed(nn.Module):
                  host: HostLayout | None = None) -> None:
         super().__init__()
         self.in_channels, self.embed_dims, self.patch_size = in_channels, embed_dims, patch_size
-        self.grid_size = (grid_size, grid_size) if isinstance(grid_size, int) else tuple(grid_size)
+        self.grid_size = cast('tuple[int, int]', (grid_size, grid_size) if isinstance(grid_size, int) else tuple(grid_size))
         if kernel_sizes is None:
             kernel_sizes = default_kernel_sizes(patch_size) if isinstance(patch_size, int) else (patch_size, )
         self.kernel_sizes = tuple(kernel_sizes) if isinstance(kernel_sizes, Sequence) else (kernel_sizes, )
@@ -192,7 +192,7 @@ class MultiScalePatchEmbed(nn.Module):
         return any(not torch.allclose(self.kernels.get_parameter(name), value, rtol=8 * torch.finfo(value.dtype).eps)
                    for name, value in initial.items())
 
-    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args, **kwargs) -> None:
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any, **kwargs: Any) -> None:
         proj = f'{prefix}{self.host.proj_name}'
         weight = state_dict.get(f'{proj}.weight')
         stock = not any(key.startswith(f'{prefix}kernels.') for key in state_dict)
@@ -220,7 +220,8 @@ class MultiScalePatchEmbed(nn.Module):
     def token_grid(self, image_size: tuple[int, int]) -> tuple[int, int]:
         """(rows, columns) of the tokens of an image of ``image_size`` (height, width)."""
         rest = 0 if self.host.padding is None else 1
-        return tuple((length - rest) // k + rest for length, k in zip(image_size, self.kernel_size(image_size)))
+        rows, columns = ((length - rest) // k + rest for length, k in zip(image_size, self.kernel_size(image_size)))
+        return rows, columns
 
     def kernel_index(self, image_size: tuple[int, int]) -> int:
         """Which of ``kernel_sizes`` embeds an image of ``image_size`` (height, width), by Eq. 10."""
@@ -272,15 +273,18 @@ class MultiScalePatchEmbed(nn.Module):
         return self.sharing_base(kernel_sizes=(self.patch_size, ), tune_base=False, kernel_policy=kernel_policy,
                                  downsampling=replace(self.downsampling, correlation=correlation))
 
+    def _own_kernel(self, name: str) -> PatchKernel:
+        return cast(PatchKernel, self.kernels[name])
+
     @torch.no_grad()
     def set_kernel(self, size: int, weight: Tensor, bias: Tensor | None) -> None:
         """Make ``weight`` and ``bias`` (D) what :meth:`sized_kernel` gives for the kernel of ``size`` px at its own size."""
-        own, base = self.kernels[str(size)], self.base
+        own, base = self._own_kernel(str(size)), self.base
         if self.parameterization == 'residual':
             weight = weight - self.resize_kernel(base.weight, (size, size))
-            bias = None if bias is None else bias - base.bias
+            bias = None if bias is None or base.bias is None else bias - base.bias
         own.weight.copy_(weight)
-        if bias is not None:
+        if own.bias is not None and bias is not None:
             own.bias.copy_(bias)
 
     def sized_kernel(self, size: tuple[int, int], index: int) -> tuple[Tensor, Tensor | None]:
@@ -291,11 +295,12 @@ class MultiScalePatchEmbed(nn.Module):
         base, name = self.base, str(self.kernel_sizes[index])
         if name not in self.kernels or choice_for(self).pretrained_only:
             return self.resize_kernel(base.weight, size), base.bias
-        own = self.kernels[name]
+        own = self._own_kernel(name)
         weight = self.resize_kernel(own.weight, size, self.kernel_sizes[index])
         if self.parameterization == 'native':
             return weight, own.bias
-        return self.resize_kernel(base.weight, size) + weight, None if base.bias is None else base.bias + own.bias
+        bias = None if base.bias is None or own.bias is None else base.bias + own.bias
+        return self.resize_kernel(base.weight, size) + weight, bias
 
     def forward(self, x: Tensor) -> tuple[Tensor, tuple[int, int]] | Tensor:
         """Embed a batch of images.
@@ -332,7 +337,7 @@ class MultiScalePatchEmbed(nn.Module):
         if self.training or size == self.base.stride:
             return self.sized_kernel(size, index)
         # By attribute: parameters() of a DataParallel replica are none.
-        own = [self.base, *self.kernels.values()]
+        own: list[nn.Conv2d | PatchKernel] = [self.base, *map(self._own_kernel, self.kernels)]
         tensors = [tensor for part in own for tensor in (part.weight, part.bias) if tensor is not None]
         settings = self.downsampling, self.parameterization, choice_for(self).pretrained_only
         return self._cache.get((size, index, settings), tensors, lambda: self.sized_kernel(size, index))

@@ -11,6 +11,7 @@ import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +26,7 @@ from .timm_patch_embed import TimmPatchEmbed
 def convert_patch_embed(model: nn.Module,
                         base_resolution: int | tuple[int, int] | None = None,
                         kernel_sizes: Sequence[int] | None = None,
-                        **settings) -> MultiScalePatchEmbed:
+                        **settings: Any) -> MultiScalePatchEmbed:
     """Replace the patch embedding of ``model``, in place, by the MSPE layer.
 
     Parameter names stay the host's, with ``kernels`` beside them, so that stock checkpoints load with ``strict=True``
@@ -101,7 +102,7 @@ def _find_stock(model: nn.Module) -> tuple[str, nn.Module, str]:
         raise InputError(f'{host} cannot be converted: it has no convolution, and MSPE resizes the one that cuts the image '
                          'into patches')
     owner, _, proj_name = first.rpartition('.')
-    stock, conv = model.get_submodule(owner), model.get_submodule(first)
+    stock, conv = model.get_submodule(owner), cast(nn.Conv2d, model.get_submodule(first))
     beside = [name for name, child in stock.named_children()
               if name not in (proj_name, 'norm') and any(True for _ in child.parameters())]
     beside += [name for name, _ in stock.named_parameters(recurse=False)]

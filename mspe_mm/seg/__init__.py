@@ -8,7 +8,7 @@ except ModuleNotFoundError as error:
         f'mspe_mm.seg needs MMSegmentation, and {error.name!r} is missing: install mspe_mm[onedl] (maintained) or '
         'mspe_mm[upstream] (the 2024 releases)') from error
 
-from ..data import image_folder  # noqa: F401
+from ..data import change_resolution, image_folder  # noqa: F401
 from ..runtime import hooks  # noqa: F401
 from .encoder_decoder import MSPEEncoderDecoder
 from .vit import MSPEViT

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import once_differentiable
 
 Losses = dict[str, 'Tensor | list[Tensor]']
 
@@ -55,7 +56,7 @@ class EarlyBackward:
                      if 'loss' in name and any(term.requires_grad for term in _terms(value))]
             if not names:
                 return losses
-            total = sum(term.mean() for name in names for term in _terms(losses[name]))
+            total = cast(Tensor, sum(term.mean() for name in names for term in _terms(losses[name])))
             if others := _leaves(total) - {stand_in for _, stand_in in pairs}:
                 raise RuntimeError(f'{len(others)} tensors outside of the trained module require a gradient (the first is '
                                    f'{tuple(next(iter(others)).shape)}): freeze them, or give the module that has all')
@@ -69,9 +70,9 @@ class EarlyBackward:
                                'freeze the others; a compiled model needs a newer PyTorch')
         losses = {name: _like(value, [term.detach() for term in _terms(value)]) for name, value in losses.items()}
         value = losses[names[0]]
-        first, *others = _terms(value)
+        first, *rest = _terms(value)
         carrier = _HandOn.apply(first, self, scale, [gradient for _, gradient in known], *(p for p, _ in known))
-        losses[names[0]] = _like(value, [carrier, *others])
+        losses[names[0]] = _like(value, [carrier, *rest])
         return losses
 
 
@@ -79,14 +80,14 @@ class _HandOn(torch.autograd.Function):
     """A value whose gradient is known."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, value: Tensor, early_backward: EarlyBackward, scale: Tensor, gradients: list[Tensor],
+    def forward(ctx: Any, value: Tensor, early_backward: EarlyBackward, scale: Tensor, gradients: list[Tensor],
                 *parameters: nn.Parameter) -> Tensor:
         ctx.early_backward, ctx.scale, ctx.gradients = early_backward, scale, gradients
         return value.clone()
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         factor = grad_output.sum().to(ctx.scale)    # a mean gives every element its part
         ctx.early_backward.loss_scale = torch.where(factor > 0, factor, ctx.scale)    # decided on the device
         return None, None, None, None, *(gradient * (factor / ctx.scale) for gradient in ctx.gradients)

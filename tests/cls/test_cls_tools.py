@@ -150,6 +150,8 @@ def test_everything_runs_without_openmmlabs_libraries(world):
                                                'by_jpeg', '--methods', 'calibrated', 'mspe', '--resolutions', '8',
                                                '--out-dir', 'alone'])):
         world.command(sys.executable, '-c', program, ROOT / 'tools' / tool, *args)
+    rows = json.loads((world.folder / 'alone/results.json').read_text())['rows']
+    assert {row['method'] for row in rows} == {'calibrated', 'mspe'}
 
 
 PVT = dict(embed_dims=(8, 16, 16, 16), depths=(1, 1, 1, 1), num_heads=(1, 1, 1, 1), num_classes=8)

@@ -189,9 +189,10 @@ class TestClasses:
     def check(self, cfg, model=None):
         check_classes(DATASETS.build(cfg), MODELS.build(model or mask_rcnn()))
 
-    def test_right_ones(self, coco):
-        self.check(dataset_config(coco))
-        self.check(dict(type='RepeatDataset', times=2, dataset=dataset_config(coco)))
+    def test_check_classes_accepts_the_classes_of_the_file(self, coco):
+        for cfg in (dataset_config(coco), dict(type='RepeatDataset', times=2, dataset=dataset_config(coco))):
+            self.check(cfg)
+            assert DATASETS.build(cfg).metainfo['classes'] == CLASSES
 
     def test_class_that_the_file_lacks(self, coco):
         classes = ('cat', 'unicorn', 'dog')

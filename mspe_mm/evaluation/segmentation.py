@@ -33,7 +33,7 @@ def batch_size(model: nn.Module, resolution: tuple[int, int]) -> tuple[int, int]
 
 @contextmanager
 def scaled_inference(model: nn.Module, scale: tuple[float, float]) -> Iterator[None]:
-    """Within the context, sliding windows are those of the base resolution times ``scale`` (vertical, horizontal)."""
+    """Within the context, the sliding windows of ``model`` are scaled by ``scale`` (vertical, horizontal)."""
     before = model.test_cfg
     if before.get('mode') == 'slide':
         model.test_cfg = type(before)(before, **{

@@ -23,7 +23,7 @@ def evaluator_config(config: dict | list, bootstrap: int) -> dict | list:
         raise InputError('the multi-scale evaluation of a classifier reads TopKAccuracy, and test_evaluator is '
                          f'{", ".join(metric["type"] for metric in metrics)}: give the config a TopKAccuracy')
     if not any(1 in metric.get('topk', (1, 5)) for metric in metrics if metric['type'] == 'TopKAccuracy'):
-        raise InputError('the multi-scale evaluation of a classifier reports top-1, and topk of TopKAccuracy has no 1: add it')
+        raise InputError('the multi-scale evaluation of a classifier reports top-1: add 1 to topk of TopKAccuracy')
     return [dict(metric, bootstrap=bootstrap) if metric['type'] == 'TopKAccuracy' else metric for metric in metrics]
 
 

@@ -37,7 +37,7 @@ def evaluator_config(config: dict | list, bootstrap: int) -> dict | list:
         raise InputError(f'the multi-scale evaluation of a detector reports box and mask AP, and metric of CocoMetric is '
                          f"{coco[0]['metric']!r}: set it to 'bbox' or ['bbox', 'segm']")
     if 'mAP' not in _items(coco[0]):
-        raise InputError('the multi-scale evaluation of a detector reports mAP, and metric_items of CocoMetric has none: add it')
+        raise InputError('the multi-scale evaluation of a detector reports mAP: add it to metric_items of CocoMetric')
     return config
 
 

@@ -14,7 +14,7 @@ A variant is a dict of config keys and their values, as in ``--cfg-options``, an
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean, stdev
@@ -23,7 +23,7 @@ import matplotlib.pyplot as plt
 from mmengine.config import Config
 from prettytable import PrettyTable
 
-from ..errors import InputError
+from ..errors import InputError, check_distinct
 from .report import figure_of, finish_panel, number, save_json, value_of, write_tables
 
 INITS = ('pi', 'calibrated', 'random')
@@ -89,23 +89,6 @@ def read_plan(path: str | Path) -> Plan:
     check_distinct(map(str, cfg['resolutions']), f'resolutions of plan {path}')
     return Plan(base, tuple(cfg['seeds']), tuple(map(str, cfg['resolutions'])), variants, tuple(cfg.get('references', ())),
                 cfg.get('images'))
-
-
-def check_distinct(values: Iterable[object], what: str) -> None:
-    """Refuse a value that is given twice.
-
-    Args:
-        values: The values.
-        what: What they are, in the plural, for the message: ``'seeds'``.
-
-    Raises:
-        InputError: Naming the first repeated value.
-    """
-    seen: list[object] = []
-    for value in values:
-        if value in seen:
-            raise InputError(f'{what} has {value} twice: leave one of them out')
-        seen.append(value)
 
 
 def read_variant(name: str, settings: Mapping) -> Variant:

@@ -1,8 +1,8 @@
-"""Train RIViT's comparison, 3 position encodings x 2 patch embeddings, and print the report's two tables.
+"""Train the six models of RIViT's comparison, 3 position encodings x 2 patch embeddings, and print the report's two tables.
 
     python tools/compare_rivit.py configs/rivit_imagenette.py --out-dir results/rivit
 
-A second call continues: what is trained is not trained again.
+A second call continues where the first one stopped; finished trainings are not repeated.
 """
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from mmengine.dist import is_main_process
 from mmengine.runner import find_latest_checkpoint
 from prettytable import MARKDOWN
 
-from mspe_mm.errors import InputError
+from mspe_mm.errors import InputError, check_distinct
 from mspe_mm.evaluation.report import save_json
 from mspe_mm.evaluation.rivit_comparison import accuracy_at, tables, variants
 from mspe_mm.files import replacing
@@ -32,6 +32,9 @@ def main():
     if 'rivit' not in cfg.model.get('timm_name', ''):
         raise InputError(f'config {args.config} has no RIViT: use configs/rivit_imagenette.py, or a config on top of it')
     out, rows = Path(args.out_dir), []
+    check_distinct(args.resolutions, '--resolutions')
+    if out.exists() and not out.is_dir():
+        raise InputError(f'--out-dir {out} is a file: give a folder')
     for name, variant in variants(cfg):
         variant.work_dir = str(out / name)
         variant.experiment_name = f'{name}_{Path(args.config).stem}'

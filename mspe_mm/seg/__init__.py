@@ -11,6 +11,7 @@ except ModuleNotFoundError as error:
 from ..data import change_resolution, image_folder  # noqa: F401
 from ..runtime import hooks  # noqa: F401
 from .encoder_decoder import MSPEEncoderDecoder
+from .metric import BootstrapIoUMetric
 from .vit import MSPEViT
 
-__all__ = ['MSPEEncoderDecoder', 'MSPEViT']
+__all__ = ['BootstrapIoUMetric', 'MSPEEncoderDecoder', 'MSPEViT']

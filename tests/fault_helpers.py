@@ -1,6 +1,7 @@
 """Runs of the tools that are killed, quickly: each is a fork of this process, which has imported everything."""
 from __future__ import annotations
 
+import gc
 import multiprocessing.util
 import os
 import re
@@ -11,9 +12,12 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
+import mmengine.config.config
 import mmengine.runner.runner
+import torch
 from tools_helpers import ROOT, forget_shared
 
 
@@ -21,20 +25,20 @@ class Run:
     """A tool in a process of its own, and of its own group, in ``folder``.
 
     Args:
-        folder: The working directory; what is printed goes to ``log`` there.
+        folder: The working directory; what is printed goes to ``log``, by default there.
         tool: Name of the tool.
         *args: Its arguments.
         before: Called in the new process before the tool.
     """
 
-    def __init__(self, folder: Path, tool: str, *args: object, before: Callable[[], None] | None = None) -> None:
-        self.log = folder / 'printed.txt'
+    def __init__(self, folder: Path, tool: str, *args: object, before: Callable[[], None] | None = None,
+                 log: Path | None = None) -> None:
+        self.log = log or folder / 'printed.txt'
+        gc.freeze()    # or every collection in the fork copies what has been imported
         self.pid = os.fork()
         if self.pid:
-            try:
+            with suppress(OSError):
                 os.setpgid(self.pid, self.pid)    # here and there: whoever comes first
-            except OSError:
-                pass
             return
         try:
             os.setpgid(0, 0)
@@ -83,7 +87,8 @@ def run_here(folder: Path, tool: str, args: tuple, printed: int, before: Callabl
     sys.argv = [tool, *map(str, args)]
     forget_shared()
     subprocess.Popen = _popen
-    mmengine.runner.runner.collect_env = dict    # asks compilers for their versions, for a second
+    mmengine.runner.runner.collect_env = dict    # it asks compilers for their versions, which takes a second
+    mmengine.config.config.FormatCode = lambda text, **_: (text, True)    # configs need not be pretty, which takes another
     code = 0
     try:
         if before:
@@ -169,6 +174,15 @@ def die_at(call: int) -> Callable[[], None]:
                 os.killpg(0, signal.SIGKILL)
         os.replace = dying
     return before
+
+
+def equal(one: object, two: object) -> bool:
+    """Whether two nests of tensors are the same, bit for bit."""
+    if isinstance(one, dict):
+        return one.keys() == two.keys() and all(equal(one[key], two[key]) for key in one)
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(two) and all(map(equal, one, two))
+    return torch.equal(one, two) if isinstance(one, torch.Tensor) else one == two
 
 
 def resumed_epoch(printed: str) -> int:

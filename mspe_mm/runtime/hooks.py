@@ -77,7 +77,7 @@ class SoundTrainingHook(Hook):
         loss = float(torch.as_tensor(outputs['loss']).detach())
         if not math.isfinite(loss):
             raise InputError(f'the loss of iteration {runner.iter + 1} is {loss}: training has diverged; lower the learning '
-                             f'rate or check the data; the last checkpoint and adapter in {runner.work_dir} are those before')
+                             f'rate or check the data; the checkpoint and adapter in {runner.work_dir} are those before')
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         if has_patch_embed(runner.model):
@@ -86,8 +86,8 @@ class SoundTrainingHook(Hook):
         for name, value in checkpoint['state_dict'].items():
             if value.is_floating_point() and not torch.isfinite(value).all():
                 raise InputError(f'{name} has values that are not finite after iteration {runner.iter + 1}: training has '
-                                 f'diverged; lower the learning rate; the last checkpoint and adapter in {runner.work_dir} '
-                                 'are those before')
+                                 f'diverged; lower the learning rate; the checkpoint and adapter in {runner.work_dir} are '
+                                 'those before')
 
 
 @HOOKS.register_module()

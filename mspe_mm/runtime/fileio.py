@@ -47,7 +47,9 @@ def latest_checkpoint(work_dir: str | Path) -> str | None:
     """
     note = Path(work_dir) / 'last_checkpoint'
     text = note.read_text().strip() if note.is_file() else ''
-    folder = Path(text).parent if text and Path(text).parent.is_dir() else Path(work_dir)    # else the work dir was moved
+    folder = Path(work_dir)
+    if Path(text).is_file() or (Path(text).parent.is_dir() and Path(text).parent.name == folder.name):
+        folder = Path(text).parent    # CheckpointHook's out_dir, where it has a folder of the same name
     files = sorted((path for path in folder.glob('*.pth') if _step(path) >= 0), key=_step, reverse=True)
     named = folder / Path(text).name if text else None
     if named and named.is_file():    # an older training in the same folder can have left higher numbers

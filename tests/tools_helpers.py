@@ -15,6 +15,12 @@ from mmengine.visualization import Visualizer
 ROOT = Path(__file__).parents[1]
 
 
+def forget_shared() -> None:
+    """Clear what mmengine keeps once for each process: this one runs many tools."""
+    for shared in (MessageHub, MMLogger, Visualizer, *Visualizer.__subclasses__()):
+        shared._instance_dict.clear()
+
+
 class World:
     """Runs the tools of the repository in ``folder``."""
 
@@ -45,8 +51,7 @@ class World:
         argv, folder = sys.argv, Path.cwd()
         sys.argv = [tool, *map(str, args)]
         os.chdir(self.folder)
-        for shared in (MessageHub, MMLogger, Visualizer, *Visualizer.__subclasses__()):
-            shared._instance_dict.clear()    # one for each process, and this one runs many tools
+        forget_shared()
         try:
             runpy.run_path(str(ROOT / 'tools' / tool), run_name='__main__')
         finally:

@@ -7,7 +7,6 @@ A second call continues where the first one stopped; finished trainings are not 
 from pathlib import Path
 
 from mmengine.dist import is_main_process
-from mmengine.runner import find_latest_checkpoint
 from prettytable import MARKDOWN
 
 from mspe_mm.errors import InputError, check_distinct
@@ -15,6 +14,7 @@ from mspe_mm.evaluation.report import save_json
 from mspe_mm.evaluation.rivit_comparison import accuracy_at, tables, variants
 from mspe_mm.files import replacing
 from mspe_mm.runtime import cli
+from mspe_mm.runtime.fileio import latest_checkpoint
 
 
 def parse_args():
@@ -38,7 +38,7 @@ def main():
     for name, variant in variants(cfg):
         variant.work_dir = str(out / name)
         variant.experiment_name = f'{name}_{Path(args.config).stem}'
-        variant.load_from = find_latest_checkpoint(variant.work_dir) if Path(variant.work_dir).is_dir() else None
+        variant.load_from = latest_checkpoint(variant.work_dir)
         variant.resume = variant.load_from is not None
         runner = cli.build_runner(variant)
         runner.train()

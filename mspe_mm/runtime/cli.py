@@ -6,7 +6,9 @@ import errno
 import logging
 import os
 import re
+import signal
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from mmengine.runner import Runner
 
 from ..errors import InputError
 from ..layers.patch_embed import MultiScalePatchEmbed
+from ..models.checkpoint import UntrustedCheckpointError, trusting_checkpoints
 from . import fileio, runner  # noqa: F401  registers the backend and the runner
 from .compilation import compile_blocks
 from .data_checks import check_loading
@@ -25,10 +28,15 @@ from .memory_format import use_channels_last
 from .mixed_precision import DTYPES, use_mixed_precision
 from .runner import layer_key, load_adapter_for  # noqa: F401  for the tools
 
+TRUST = argparse.ArgumentParser(add_help=False)
+"""The option that :func:`run` reads before a tool does; a parent of every tool's parser."""
+TRUST.add_argument('--trust-checkpoint', action='store_true', help='read checkpoints that need to run code of their own; '
+                   'only for files from a source that you trust')
+
 
 def parser(description: str, checkpoint: bool = False) -> argparse.ArgumentParser:
     """The host tools' usual arguments, plus ``--adapter``."""
-    parser = argparse.ArgumentParser(description=description)
+    parser = argparse.ArgumentParser(description=description, parents=[TRUST])
     parser.add_argument('config', help='config file')
     if checkpoint:
         parser.add_argument('checkpoint', nargs='?', help='base checkpoint, path or URL; not needed for a timm model with '
@@ -190,10 +198,27 @@ def require_mspe(model: torch.nn.Module, config: str) -> MultiScalePatchEmbed:
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a tool; bad input and a full disk end it with one sentence on stderr and exit code 1."""
+    """Run a tool; bad input and a full disk end it with one sentence on stderr and exit code 1.
+
+    SIGINT ends it with exit code 1 and SIGTERM with 143, as shells count; both clear up unfinished files and processes.
+    """
     logging.raiseExceptions = False    # a log that cannot be written must not bury the sentence that says so
+    owner = os.getpid()
+
+    def terminate(*_) -> None:
+        if os.getpid() != owner:    # a loading process, which has inherited this
+            os._exit(143)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)    # a second one must not interrupt the clearing up
+        sys.exit(143)
+
+    before = signal.getsignal(signal.SIGTERM)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, terminate)
     try:
-        main()
+        with trusting_checkpoints(TRUST.parse_known_args()[0].trust_checkpoint):
+            main()
+    except UntrustedCheckpointError as error:
+        sys.exit(f'error: {error}; pass --trust-checkpoint if you trust its source')
     except InputError as error:
         # A data-loading worker hands on its error as a whole traceback; the sentence is what follows the class name.
         sentence = str(error).strip().rpartition(f'{InputError.__name__}: ')[2]
@@ -202,8 +227,11 @@ def run(main: Callable[[], None]) -> None:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             sys.exit(f'error: {error.strerror} while writing {error.filename or "results"}: free some room and run again; '
                      'what was saved before is intact')
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST):
             sys.exit(f'error: {error.strerror}: {error.filename}')
         raise
     except KeyboardInterrupt:
         sys.exit('interrupted')
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)

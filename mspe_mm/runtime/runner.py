@@ -6,18 +6,22 @@ from collections.abc import Callable, Sequence
 
 import torch
 from mmengine.config import Config
+from mmengine.hooks import CheckpointHook, Hook
 from mmengine.model import MMDistributedDataParallel, is_model_wrapper
 from mmengine.registry import RUNNERS
-from mmengine.runner import Runner, load_state_dict
+from mmengine.runner import BaseLoop, Runner, load_state_dict
 from torch import nn
 
 from ..errors import InputError
 from ..layers.downsampling import DOWNSAMPLING_KEYS
 from ..layers.patch_embed import MultiScalePatchEmbed
 from ..models.adapter import AdapterMismatchError, load_adapter
-from ..models.checkpoint import check_fits, named_for, read_checkpoint, weights_of
+from ..models.checkpoint import check_fits, loading_safely, named_for, read_checkpoint, weights_of
 from ..models.find import find_patch_embed
 from .data_checks import data_set_error, empty_data_set
+from .fileio import latest_checkpoint
+from .hooks import SafeCheckpointHook, SoundTrainingHook
+from .randomness import RandomStateHook, with_seeded_samples
 
 
 def layer_key(cfg: Config) -> str:
@@ -70,6 +74,24 @@ class MSPERunner(Runner):
                 module=model, broadcast_buffers=False, find_unused_parameters=find_unused)
         return super().wrap_model(model_wrapper_cfg, model)
 
+    def register_hook(self, hook: Hook | dict, priority: str | int | None = None) -> None:
+        """The host's; where the config names ``CheckpointHook``, its checkpoints survive a kill at any moment."""
+        if isinstance(hook, dict) and hook.get('type') in ('CheckpointHook', CheckpointHook):
+            hook = dict(hook, type=SafeCheckpointHook)
+        super().register_hook(hook, priority)
+
+    def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        """The host's, with repeatable random numbers (:mod:`~mspe_mm.runtime.randomness`) and a watch on the loss."""
+        if isinstance(self._train_dataloader, dict) and isinstance(self._train_dataloader.get('sampler'), dict):
+            self._train_dataloader = self.build_dataloader(
+                with_seeded_samples(self._train_dataloader), seed=self.seed,
+                diff_rank_seed=self._randomness_cfg.get('diff_rank_seed', False))
+        built = super().build_train_loop(loop)
+        if built is not loop:
+            self.register_hook(RandomStateHook(built.dataloader))
+            self.register_hook(SoundTrainingHook())
+        return built
+
     def setup_env(self, env_cfg: dict) -> None:
         if self._launcher == 'pytorch' and not torch.cuda.is_available() and not torch.distributed.is_initialized():
             torch.distributed.init_process_group('gloo')    # the host would ask for a GPU
@@ -91,11 +113,29 @@ class MSPERunner(Runner):
 
     def load_or_resume(self) -> None:
         fresh = not self._has_loaded
+        if fresh and self._resume and self._load_from is None:
+            self._load_from = latest_checkpoint(self.work_dir)
+            self._resume = self._load_from is not None
         super().load_or_resume()
         adapter = self.cfg.get('adapter')
         if fresh and adapter and not self._resume:    # a resumed checkpoint has its own, newer kernels
             load_adapter_for(self.cfg, find_patch_embed(self._bare_model), adapter)
             self.logger.info(f'Load adapter from {adapter}')
+
+    def resume(self, filename: str, *args, **kwargs) -> None:
+        """The host's, but a file that is no checkpoint of this training is an InputError."""
+        try:
+            super().resume(filename, *args, **kwargs)
+        except InputError:
+            raise
+        except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
+            reason = f'it has no {error}' if isinstance(error, KeyError) else ' '.join(str(error).split())
+            raise InputError(f'checkpoint {filename} cannot be resumed, {reason}: give a checkpoint that a training with '
+                             'this config has saved, or load its weights alone by load_from') from error
+
+    def _init_model_weights(self) -> None:
+        with loading_safely():    # init_cfg=dict(type='Pretrained') reads by the host
+            super()._init_model_weights()
 
     def load_checkpoint(self,
                         filename: str,

@@ -41,7 +41,7 @@ def parse_args():
     parser.add_argument('--degrade', metavar='KEY', help='pipeline of the config by which the images lose their '
                         "resolution; by default they are resized by the layer's downsampling model")
     parser.add_argument('--out-dir', required=True, help='folder for results.json, table.md and the figure')
-    parser.add_argument('--bootstrap', type=int, default=0, metavar='N',
+    parser.add_argument('--bootstrap', type=cli.not_negative, default=0, metavar='N',
                         help='resamples for 95%% intervals over images (1000 is usual); default none')
     parser.add_argument('--resume', action='store_true', help='keep the rows that are already in OUT_DIR/results.json')
     cli.add_speed_arguments(parser)
@@ -102,7 +102,7 @@ def main():
     metrics = task.HEADLINE_METRICS, task.TABLE_METRICS
     settings = dict(calibrated=calibrated, degrade=degrade, finetuned=finetuned, warm_up=args.compile)
     if args.token_grid:
-        results = budget_sweep(runner, args.methods, cli.full_sizes(args.token_grid, layer.grid_size), resolutions[0],
+        results = budget_sweep(runner, args.methods, cli.full_grids(args.token_grid, layer.grid_size), resolutions[0],
                                args.out_dir, header, args.bootstrap, args.resume, **settings)
         if is_main_process():
             print(write_budget_report(results, args.out_dir, *metrics))

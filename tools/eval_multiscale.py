@@ -28,7 +28,6 @@ from mspe_mm.evaluation.token_budgets import budget_sweep, write_budget_report
 from mspe_mm.models.adapter import adapter_layer, read_adapter
 from mspe_mm.models.checkpoint import read_weights, training_seconds
 from mspe_mm.runtime import cli
-from mspe_mm.runtime.fast_products import fast_cpu_products
 
 
 def parse_args():
@@ -47,7 +46,7 @@ def parse_args():
     parser.add_argument('--degrade', metavar='KEY', help='key of a pipeline in the config that lowers the resolution of '
                         "images; default one resize by the layer's downsampling model")
     parser.add_argument('--out-dir', required=True, help='folder for results.json, table.md and the figure')
-    parser.add_argument('--bootstrap', type=int, default=0, metavar='N',
+    parser.add_argument('--bootstrap', type=cli.not_negative, default=0, metavar='N',
                         help='number of resamples for 95%% intervals over images, such as 1000; default none')
     parser.add_argument('--resume', action='store_true', help='keep the rows of the same run in OUT_DIR/results.json')
     cli.add_speed_arguments(parser)
@@ -113,12 +112,11 @@ def main():
     settings = dict(calibrated=calibrated, degrade=degrade, finetuned=finetuned, warm_up=args.compile,
                     digests=method_digests(layer, args.methods, args.calibrated, finetuned))
     run = args.out_dir, header, args.bootstrap, args.resume
-    with fast_cpu_products(not args.compile):
-        if args.token_grid:
-            grids = cli.full_sizes(args.token_grid, layer.grid_size)
-            results = budget_sweep(runner, args.methods, grids, resolutions[0], *run, **settings)
-        else:
-            results = sweep(runner, args.methods, resolutions, *run, **settings)
+    if args.token_grid:
+        grids = cli.full_grids(args.token_grid, layer.grid_size)
+        results = budget_sweep(runner, args.methods, grids, resolutions[0], *run, **settings)
+    else:
+        results = sweep(runner, args.methods, resolutions, *run, **settings)
     if is_main_process():
         print((write_budget_report if args.token_grid else write_report)(results, args.out_dir, *metrics))
         print(f'written to {args.out_dir}: results.json, table.md, {"trade_off" if args.token_grid else "curve"}.png')

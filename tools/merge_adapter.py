@@ -2,8 +2,6 @@
 
     python tools/merge_adapter.py configs/setr_mspe_ade20k.py CHECKPOINT --adapter adapter.safetensors --out merged.pth
 """
-import io
-from pathlib import Path
 
 import torch
 
@@ -32,9 +30,8 @@ def main():
         checkpoint = load_weights(model, args.checkpoint)
         meta = checkpoint.get('meta', {}) if 'state_dict' in checkpoint else {}
     cli.load_adapter_for(cfg, layer, args.adapter)
-    with replacing(args.out) as temporary, io.BytesIO() as buffer:
-        torch.save(dict(meta=meta, state_dict=model.state_dict()), buffer)
-        Path(temporary).write_bytes(buffer.getvalue())    # by Python: a full disk is an OSError
+    with replacing(args.out) as temporary, open(temporary, 'wb') as file:    # of a path PyTorch does not say why it fails
+        torch.save(dict(meta=meta, state_dict=model.state_dict()), file)
     print(f'written to {args.out}')
 
 

@@ -6,7 +6,6 @@ to PyTorch's ``scaled_dot_product_attention``.
 """
 from __future__ import annotations
 
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

@@ -3,11 +3,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
 from mmengine.config import Config
 from mmengine.hooks import CheckpointHook, Hook
-from mmengine.model import MMDistributedDataParallel, is_model_wrapper
+from mmengine.model import MMDistributedDataParallel
 from mmengine.registry import RUNNERS
 from mmengine.runner import BaseLoop, Runner, load_state_dict
 from torch import nn
@@ -18,10 +19,11 @@ from ..layers.patch_embed import MultiScalePatchEmbed
 from ..models.adapter import AdapterMismatchError, load_adapter
 from ..models.checkpoint import check_fits, loading_safely, named_for, read_checkpoint, weights_of
 from ..models.find import find_patch_embed
-from .data_checks import data_set_error, empty_data_set
+from .data_checks import check_data, data_set_error, empty_data_set
 from .fileio import latest_checkpoint
 from .hooks import SafeCheckpointHook, SoundTrainingHook
 from .randomness import RandomStateHook, with_seeded_samples
+from .unwrap import unwrapped
 
 
 def layer_key(cfg: Config) -> str:
@@ -61,7 +63,7 @@ class MSPERunner(Runner):
     def build_model(self, model: nn.Module | dict) -> nn.Module:
         try:
             return super().build_model(model)
-        except ValueError as error:
+        except (AssertionError, ValueError) as error:
             raise InputError(f'the model of {self.cfg.filename} cannot be built: {error}') from error
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
@@ -97,8 +99,8 @@ class MSPERunner(Runner):
             torch.distributed.init_process_group('gloo')    # the host would ask for a GPU
         super().setup_env(env_cfg)
 
-    @staticmethod
-    def build_dataloader(dataloader: dict, *args, **kwargs) -> torch.utils.data.DataLoader:
+    def build_dataloader(self, dataloader: dict, *args, **kwargs) -> torch.utils.data.DataLoader:
+        """The host's, whose data is checked by :func:`~mspe_mm.runtime.data_checks.check_data`."""
         try:
             loader = Runner.build_dataloader(dataloader, *args, **kwargs)
         except InputError:
@@ -109,7 +111,26 @@ class MSPERunner(Runner):
             raise data_set_error(dataloader['dataset'], error) from None
         if len(loader.dataset) == 0:
             raise empty_data_set(dataloader['dataset'])
+        check_data(loader.dataset, self.model)
         return loader
+
+    def _init_model_weights(self) -> None:
+        for module in unwrapped(self.model).modules():
+            self._check_init_cfg(module)
+        with loading_safely():    # init_cfg=dict(type='Pretrained') reads by the host
+            super()._init_model_weights()
+
+    def _check_init_cfg(self, module: nn.Module) -> None:
+        """Refuse a file of pretrained weights that is missing, or leave it out where a whole checkpoint is loaded anyway."""
+        settings = getattr(module, 'init_cfg', None)
+        path = settings.get('checkpoint') if isinstance(settings, dict) else None
+        if not isinstance(path, str) or '://' in path or Path(path).is_file():
+            return
+        if self._resume or (self._load_from and self.cfg.get('strict_load')):
+            module.init_cfg = None
+            return
+        raise InputError(f'{path}, which init_cfg of {type(module).__name__} names, does not exist: correct the path, or '
+                         'set that init_cfg to None')
 
     def load_or_resume(self) -> None:
         fresh = not self._has_loaded
@@ -132,10 +153,6 @@ class MSPERunner(Runner):
             reason = f'it has no {error}' if isinstance(error, KeyError) else ' '.join(str(error).split())
             raise InputError(f'checkpoint {filename} cannot be resumed, {reason}: give a checkpoint that a training with '
                              'this config has saved, or load its weights alone by load_from') from error
-
-    def _init_model_weights(self) -> None:
-        with loading_safely():    # init_cfg=dict(type='Pretrained') reads by the host
-            super()._init_model_weights()
 
     def load_checkpoint(self,
                         filename: str,
@@ -161,4 +178,4 @@ class MSPERunner(Runner):
 
     @property
     def _bare_model(self) -> nn.Module:
-        return self.model.module if is_model_wrapper(self.model) else self.model
+        return unwrapped(self.model)

@@ -5,7 +5,7 @@ import pytest
 from mmengine.registry import init_default_scope
 
 from mspe_mm.errors import InputError
-from mspe_mm.runtime.data_checks import CheckedLoading, check_loading, empty_data_set
+from mspe_mm.runtime.data_checks import CheckedLoading, empty_data_set
 
 
 @pytest.fixture(autouse=True)
@@ -72,19 +72,6 @@ def test_the_size_is_compared_with_the_original_image_after_a_resize(sample):
     results['img'] = results['img'][::2, ::2]    # what Resize before LoadAnnotations does in a test pipeline
     results['img_shape'] = results['img'].shape[:2]
     assert mask(results)['gt_seg_map'].shape == (8, 12)
-
-
-def test_every_loading_step_of_a_config_is_wrapped_and_nothing_else():
-    loading = [dict(type='LoadImageFromFile'), dict(type='mmseg.LoadAnnotations', reduce_zero_label=True)]
-    repeated = dict(type='RepeatDataset', dataset=dict(pipeline=[*loading, dict(type='Pack')]))
-    cfg = dict(train_dataloader=dict(dataset=repeated),
-               val_dataloader=dict(dataset=dict(datasets=[dict(pipeline=loading[:1])])), name='pipeline')
-    check_loading(cfg, num_classes=4)
-    steps = cfg['train_dataloader']['dataset']['dataset']['pipeline']
-    assert [step['type'] for step in steps] == ['CheckedLoading', 'CheckedLoading', 'Pack']
-    assert steps[1]['transform'] == loading[1]
-    assert steps[1]['num_classes'] == 4
-    assert cfg['val_dataloader']['dataset']['datasets'][0]['pipeline'][0]['type'] == 'CheckedLoading'
 
 
 def test_an_empty_data_set_names_its_folder():

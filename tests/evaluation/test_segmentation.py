@@ -33,6 +33,7 @@ def test_metrics_equal_the_hosts():
     assert set(intervals) == set(host)
 
 
+@pytest.mark.slow
 def test_intervals_equal_a_plain_bootstrap_of_the_hosts_metric():
     bootstrap = 400
     metric = BootstrapIoUMetric(iou_metrics=['mIoU'], bootstrap=bootstrap)

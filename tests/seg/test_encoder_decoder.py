@@ -332,6 +332,7 @@ torch.save(model.state_dict(), f'{folder}/{rank}.pth')
 '''
 
 
+@pytest.mark.slow
 def test_two_processes_take_the_mean_of_their_gradients(tmp_path):
     """With two accumulated batches before each step."""
     tuning = dict(sampling='native')
@@ -410,6 +411,7 @@ def run_python(code: str) -> str:
     return result.stdout
 
 
+@pytest.mark.slow
 def test_importing_the_package_and_its_core_imports_no_host():
     loaded = run_python('import sys, mspe_mm; print(sorted({name.split(".")[0] for name in sys.modules}))\n'
                         'import mspe_mm.core.adapter; print(sorted({name.split(".")[0] for name in sys.modules}))')
@@ -421,6 +423,7 @@ def test_importing_the_package_and_its_core_imports_no_host():
     assert not core & hosts
 
 
+@pytest.mark.slow
 def test_segmentation_works_without_mmdet():
     assert run_python('''
 import sys
@@ -439,6 +442,7 @@ print('mmdet' in sys.modules)
 ''').strip() == 'False'
 
 
+@pytest.mark.slow
 def test_segmentation_without_mmseg_says_what_to_install():
     message = run_python('''
 import sys

@@ -3,6 +3,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from importlinter.cli import lint_imports
 
 ROOT = Path(__file__).parents[1]
@@ -13,6 +14,7 @@ def test_import_contracts_hold(capsys):
     assert code == 0, capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_hosts_register_the_changes_of_resolution_without_loading_opencv():
     code = """
 import sys, mspe_mm.seg, mspe_mm.det, mspe_mm.cls

@@ -358,6 +358,7 @@ torch.save(model.state_dict(), f'{folder}/{rank}.pth')
 '''
 
 
+@pytest.mark.slow
 def test_two_processes_take_the_mean_of_their_gradients(tmp_path):
     """With two accumulated batches before each step."""
     tuning = dict(sampling='native')
@@ -436,6 +437,7 @@ def run_python(code: str) -> str:
     return result.stdout
 
 
+@pytest.mark.slow
 def test_importing_the_package_and_its_core_imports_no_host():
     loaded = run_python('import sys, mspe_mm; print(sorted({name.split(".")[0] for name in sys.modules}))\n'
                         'import mspe_mm.models.adapter, mspe_mm.tuning.tuned_model; print(sorted({name.split(".")[0] for name in sys.modules}))')
@@ -447,6 +449,7 @@ def test_importing_the_package_and_its_core_imports_no_host():
     assert not core & hosts
 
 
+@pytest.mark.slow
 def test_segmentation_works_without_mmdet():
     assert run_python('''
 import sys
@@ -465,6 +468,7 @@ print('mmdet' in sys.modules)
 ''').strip() == 'False'
 
 
+@pytest.mark.slow
 def test_segmentation_without_mmseg_says_what_to_install():
     message = run_python('''
 import sys

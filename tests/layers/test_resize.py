@@ -232,8 +232,8 @@ def test_pi_resize_multiplies_in_float64_where_float32_is_rounded(matmul_precisi
     torch.testing.assert_close(resized.double(), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_pi_resize_multiplies_in_float64_where_the_flags_of_cuda_ask_for_tf32(monkeypatch, matmul_precision):
-    monkeypatch.setattr(torch.backends.cuda.matmul, 'allow_tf32', True)
+def test_pi_resize_multiplies_in_float64_where_the_flags_of_cuda_ask_for_tf32(matmul_precision):
+    torch.backends.cuda.matmul.allow_tf32 = True    # the fixture takes it back
     with Products() as products:
         pi_resize(noise(4, 3, 16, 16, dtype=torch.float32), (6, 6))
     assert products.dtypes == {torch.float64}

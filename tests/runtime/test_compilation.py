@@ -135,8 +135,8 @@ def test_a_compiled_backbone_embeds_by_what_is_forced(backbone):
     eager, counter = backbone().requires_grad_(False), CompileCounter()
     compiled = torch.compile(eager, backend=counter, fullgraph=True, dynamic=False)
     layer, x = eager.patch_embed, image(32, 32)
-    contexts = [nullcontext, partial(layer.force_kernel, 0), partial(layer.force_kernel, 2), layer.pretrained_only, nullcontext,
-                partial(layer.force_kernel, 0)]
+    contexts = [nullcontext, partial(layer.force_kernel, 0), partial(layer.force_kernel, 2), layer.pretrained_only,
+                nullcontext, partial(layer.force_kernel, 0)]
     seen = []
     for context in contexts:
         with context():

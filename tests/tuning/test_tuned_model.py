@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from mspe_mm.errors import InputError
 from mspe_mm.layers.patch_embed import MultiScalePatchEmbed
-from mspe_mm.models.find import find_patch_embed
 from mspe_mm.tuning.early_backward import Losses
 from mspe_mm.tuning.factory import OBJECTIVE_TYPES, register_objective
 from mspe_mm.tuning.tuned_model import Outputs, TunedModel

@@ -29,8 +29,8 @@ def shared_constant(maxsize: int) -> Callable[[Callable[..., Tensor]], Callable[
     """Decorator: the tensor that a pure function returns for its arguments is computed once and shared by all callers.
 
     It is computed in a thread of its own, because PyTorch's modes belong to a thread: a first caller in inference mode, in
-    ``torch.func``, in a trace or among the fake tensors of an export has no effect on the result. ``torch.compile`` traces the
-    function as it is written. The function takes hashable arguments by position.
+    ``torch.func``, in a trace or among the fake tensors of an export has no effect on the result. ``torch.compile`` traces
+    the function itself. The function takes hashable arguments by position.
 
     Args:
         maxsize: Most tensors kept.

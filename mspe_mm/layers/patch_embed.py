@@ -364,8 +364,8 @@ def _image_size(x: Tensor) -> tuple[int, int]:
 def _pad_to_patches(x: Tensor, patch: tuple[int, int], padding: str | None, reach: tuple[tuple[int, int], ...]) -> Tensor:
     """Pad (B, C, H, W) with zeros to whole patches.
 
-    ``reach`` is how far kernels reach on each axis (before the patch, from its first pixel on). The convolution itself pads by
-    the first number on both sides.
+    ``reach`` is how far kernels reach on each axis (before the patch, from its first pixel on). The convolution itself pads
+    by the first number on both sides.
     """
     if padding is None:
         if x.shape[-2] < patch[0] or x.shape[-1] < patch[1]:

@@ -75,7 +75,7 @@ class MSPEViT(VisionTransformer):
             raise ValueError(f'unknown position {self.position!r}: choose one of {", ".join(POSITIONS)}')
         table = self.pos_embed.detach()
         del self.pos_embed
-        self.register_buffer('pos_embed', table, persistent=False)    # the host initialises it and passes it on; it is never added
+        self.register_buffer('pos_embed', table, persistent=False)    # the host initialises and passes it, without adding it
         if self.position == 'relative':
             if self.with_cls_token or any(layer.with_cp for layer in self.layers):
                 raise ValueError("position='relative' is for tokens that have a place on the grid, and recomputed layers do "

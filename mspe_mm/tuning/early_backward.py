@@ -1,8 +1,8 @@
 """Differentiating a loss right after it is computed, so that its activations are freed before the next loss is computed.
 
 The values and the gradient of the parameters are kept. One value carries that gradient: a later backward pass through this
-value adds the gradient to the parameters. So nothing changes for the trainer: gradient accumulation, clipping, GradScaler and
-the hooks of DistributedDataParallel work as usual.
+value adds the gradient to the parameters. So nothing changes for the trainer: gradient accumulation, clipping, GradScaler
+and the hooks of DistributedDataParallel work as usual.
 """
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ class TokenGridObjective:
         token_grids: The grids, each one number or (rows, columns).
         freeze: Train the kernels alone. Off, all of the model trains, as in FlexiViT: with ``kernel_sizes`` of the
             pretrained size alone, one kernel is resized to every patch size.
-        objective: ``'task'``. The teacher's outputs are on the base grid, so that no other objective can be compared with it.
+        objective: ``'task'``. Other objectives compare with the teacher, whose outputs are on the base grid.
     """
 
     token_grids: Sequence[int | tuple[int, int]]

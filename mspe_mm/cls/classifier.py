@@ -68,7 +68,7 @@ class TimmClassifier(BaseModel):
         return self.backbone.num_classes
 
     def init_weights(self) -> None:
-        """Nothing: timm has initialised or loaded the weights, and mmengine would have it draw them anew."""
+        """Does nothing: timm has initialised or loaded the weights, and mmengine would initialise them again."""
 
     def forward(self, inputs: Tensor, data_samples: list[BaseDataElement] | None = None,
                 mode: str = 'tensor') -> Tensor | dict | list[BaseDataElement]:

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 is_compiling = getattr(getattr(torch, 'compiler', None), 'is_compiling', lambda: False)    # PyTorch 2.1 has none
+is_dynamo_compiling = getattr(getattr(torch, 'compiler', None), 'is_dynamo_compiling', is_compiling)    # 2.2 has none
 
 
 def is_transformed() -> bool:
@@ -27,9 +28,9 @@ def is_transformed() -> bool:
 def shared_constant(maxsize: int) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
     """Decorator: the tensor that a pure function returns for its arguments is computed once and shared by all callers.
 
-    It is computed in a thread of its own, because the modes of PyTorch belong to a thread: a first caller in inference mode,
-    in ``torch.func``, in a trace or among the fake tensors of an export has no effect on the result. Compiled code takes the
-    tensor as a constant. The function takes hashable arguments by position.
+    It is computed in a thread of its own, because PyTorch's modes belong to a thread: a first caller in inference mode, in
+    ``torch.func``, in a trace or among the fake tensors of an export has no effect on the result. ``torch.compile`` traces
+    the function itself. The function takes hashable arguments by position.
 
     Args:
         maxsize: Most tensors kept.
@@ -40,9 +41,8 @@ def shared_constant(maxsize: int) -> Callable[[Callable[..., Tensor]], Callable[
             with ThreadPoolExecutor(1) as thread:
                 return thread.submit(function, *args).result()
 
-        @torch.compiler.assume_constant_result
         def constant(*args: Hashable) -> Tensor:
-            return computed(*args)
+            return function(*args) if is_dynamo_compiling() else computed(*args)
 
         constant.__doc__ = function.__doc__
         constant.cache_clear, constant.cache_info = computed.cache_clear, computed.cache_info

@@ -37,4 +37,7 @@ class CallScope(Generic[T]):
         try:
             yield
         finally:
-            self._thread.value = before
+            if before is self._default:
+                del self._thread.value    # as it was: code compiled outside of the context is not compiled again
+            else:
+                self._thread.value = before

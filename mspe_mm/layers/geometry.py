@@ -5,8 +5,8 @@ overlap, and kernel, stride and padding have to scale together: token i at patch
 
     p i - before(p)  to  p i + after(p) - 1,        kernel = before + after,        padding = before.
 
-Of a pretrained kernel of ``K`` px on patches of ``p_0`` px, which is centred (K odd, padding K // 2), a kernel on patches of
-``p`` px keeps everything in sight, and never less than an odd kernel around the pixel at the patch's corner:
+A pretrained kernel of ``K`` px on patches of ``p_0`` px is centred (K odd, padding K // 2). Its counterpart on patches of
+``p`` px covers at least the same image area, and at least an odd kernel around the pixel at the patch's corner:
 
     before(p) = ceil(K // 2 * p / p_0),        after(p) = max(before(p) + 1, ceil((K - K // 2) * p / p_0)).
 
@@ -64,7 +64,7 @@ class PatchGeometry:
 
     def resize(self, weight: Tensor, size: tuple[int, int], native: tuple[int, int], interpolation: str = 'bilinear',
                antialias: bool = True, correlation: float = 0.) -> Tensor:
-        """PI-resize of kernels that stay in place on their patches.
+        """PI-resize of kernels that keep their place on the patches.
 
         ``W' = P_h W P_w^T`` as in :func:`~mspe_mm.layers.resize.pi_resize`, but ``B`` maps between two windows in which the
         pixels of both resolutions line up, and the kernels may be parts of them: a kernel of 7 px on 4 px patches lies in

@@ -25,14 +25,14 @@ LAYOUTS = ('NLC', 'NHWC', 'NCHW')
 
 @dataclass(frozen=True)
 class HostLayout:
-    """What the layer takes over from the patch embedding in whose place it stands.
+    """What the layer adopts from the patch embedding that it replaces.
 
     Args:
         proj_name: The host's name of the pretrained convolution.
-        padding: What happens to a remainder smaller than a patch: zeros after it (``'corner'``), zeros around the image
-            (``'same'``), as mmcv's adaptive padding does, or None: the remainder is cut off.
+        padding: What happens to a remainder smaller than a patch: ``'corner'`` pads it with zeros at the bottom and on the
+            right, ``'same'`` pads the image with zeros on all sides, and None cuts the remainder off.
         layout: Axes of the tokens: ``'NLC'``, ``'NHWC'`` or ``'NCHW'``.
-        with_grid: Whether the token grid is returned beside the tokens, as mmseg and mmdet have it.
+        with_grid: Whether the token grid is returned beside the tokens.
         strict_grid: Refuse images whose tokens are not on the base grid, for hosts that can take no other.
 
     Raises:
@@ -67,16 +67,19 @@ class MultiScalePatchEmbed(nn.Module):
     native resolution is nearest (Eq. 10), resized by PI-resize (Eq. 6) to the patch size that keeps the token grid. At the
     base resolution the output is that of the stock convolution, bit for bit.
 
-    The patch size is rounded down to whole pixels. So images of a multiple of the base grid, (k rows, k columns) px, have
-    the base grid, and images of other sizes may have more tokens; :meth:`token_grid` tells.
+    The patch size is rounded down to whole pixels. So images whose sides are multiples of the base grid, in pixels, have the
+    base grid, and images of other sizes may have more tokens; :meth:`token_grid` gives the grid.
 
     A state dict without ``kernels`` (a stock checkpoint) loads with ``strict=True``. The kernels are then computed from the
-    pretrained one, so that an untrained layer is FlexiViT at the native resolutions, and at all with ``'residual'``.
+    pretrained one, so that an untrained layer is FlexiViT at the native resolutions, and with ``'residual'`` at every one.
 
     Patches overlap where ``base_kernel`` is larger than ``patch_size``. Kernels are named by their patch size, the stride of
     the convolution; :mod:`~mspe_mm.layers.geometry` says how far a kernel reaches beyond its patch.
 
-    In eval mode calls from several threads do not disturb each other: nothing of a call is kept in the module.
+    In eval mode several threads may call one layer: the module stores nothing of a call.
+
+    A model that was traced or exported (``torch.jit.trace``, ``torch.export``, ONNX) is for one resolution: kernel, stride
+    and padding are constants in it. An exported program refuses other sizes. A trace does not check them: the caller has to.
 
     Args:
         in_channels: Channels of the image.
@@ -364,9 +367,10 @@ def _image_size(x: Tensor) -> tuple[int, int]:
 
 
 def _pad_to_patches(x: Tensor, patch: tuple[int, int], padding: str | None, reach: tuple[tuple[int, int], ...]) -> Tensor:
-    """Pad (B, C, H, W) with zeros to whole patches, as mmcv's ``AdaptivePadding`` does.
+    """Pad (B, C, H, W) with zeros to whole patches.
 
-    ``reach`` is how far kernels see (before, from then on) on each axis; the convolution pads by the first on both sides.
+    ``reach`` is how far kernels reach on each axis (before the patch, from its first pixel on). The convolution itself pads
+    by the first number on both sides.
     """
     if padding is None:
         if x.shape[-2] < patch[0] or x.shape[-1] < patch[1]:

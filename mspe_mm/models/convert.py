@@ -1,8 +1,8 @@
-"""Give a built model the MSPE layer: one convolution is exchanged, everything else stays.
+"""Give a built model the MSPE layer: one convolution is replaced, everything else stays.
 
-Hosts are recognised by what they do, not by their names: a patch embedding is a module of one convolution, the model's
-first, and at most a norm. The new layer is run beside the host's own on an image of the base resolution, and has to return
-the same. So mmseg's, mmdet's and timm's transformers convert, and every other that is built alike.
+A patch embedding is recognised by its structure, not by its class: a module of one convolution, the model's first, and at
+most a norm. The new layer and the host's own are run on an image of the base resolution and have to return the same. So the
+transformers of mmseg, mmdet and timm can be converted, and all others of that structure.
 """
 from __future__ import annotations
 
@@ -82,7 +82,10 @@ def convert_patch_embed(model: nn.Module,
 
 @contextmanager
 def following_base(layer: MultiScalePatchEmbed) -> Iterator[None]:
-    """Within the context the host may draw the pretrained kernel anew: kernels that it knows nothing of are reset to it."""
+    """Reset the patch kernels if the block changes the pretrained kernel and leaves them as they were.
+
+    A host that initialises its weights anew does so: it has no code for the patch kernels.
+    """
     before = [[p.detach().clone() for p in part.parameters()] for part in (layer.base, layer.kernels)]
     yield
     base_same, kernels_same = (
@@ -142,7 +145,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _rest_of(stock: nn.Module, conv: nn.Conv2d) -> str | None:
-    """What the host does with a rest smaller than a patch, as the layer's ``padding``."""
+    """What the host does with a remainder smaller than a patch, as the layer's ``padding``."""
     if conv.kernel_size != conv.stride or getattr(stock, 'dynamic_img_pad', False):    # timm's name for it
         return 'corner'
     return getattr(getattr(stock, 'adap_padding', None), 'padding', None)    # mmcv's
@@ -156,7 +159,7 @@ def _match_output(layer: MultiScalePatchEmbed, stock: nn.Module, where: str, siz
         InputError: If there are none.
     """
     weight = layer.base.weight
-    # No two pixels alike, the same at every call, and without touching anybody's random numbers.
+    # An image without equal pixels, the same at every call, that takes no random numbers from the program.
     image = torch.arange(layer.in_channels * size[0] * size[1], device=weight.device).mul(12.9898).sin().to(weight.dtype)
     image = image.view(1, layer.in_channels, *size)
     twin = copy.deepcopy(layer).eval()

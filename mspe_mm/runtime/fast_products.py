@@ -32,9 +32,8 @@ def fast_cpu_products(enabled: bool = True) -> AbstractContextManager:
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """``x @ weight.T + bias``, as ``torch.nn.functional.linear``, up to rounding.
 
-    PyTorch's own function is called on other devices than a CPU, for other dtypes than float32 and under autocast. It is also
-    called where a program records or transforms the call: in compilation, export, tracing, ``torch.func`` and below a
-    ``TorchDispatchMode``.
+    PyTorch's own function is called on other devices than a CPU, for other dtypes than float32 and under autocast. It is
+    also called in compilation, export, tracing, ``torch.func`` and below a ``TorchDispatchMode``.
 
     Args:
         x: (..., in).

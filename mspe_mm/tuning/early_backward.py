@@ -1,8 +1,8 @@
-"""Differentiating a loss where it is computed, so that its activations are freed before the next one needs the room.
+"""Differentiating a loss right after it is computed, so that its activations are freed before the next loss is computed.
 
-What stays are the values and the gradient of the parameters. One of the values carries that gradient: a backward pass
-through it, whenever it comes, hands it on to the parameters. So nothing changes for who trains: gradient accumulation,
-clipping, GradScaler and the hooks of DistributedDataParallel find the gradient where they expect it.
+The values and the gradient of the parameters are kept. One value carries that gradient: a later backward pass through this
+value adds the gradient to the parameters. So nothing changes for the trainer: gradient accumulation, clipping, GradScaler
+and the hooks of DistributedDataParallel work as usual.
 """
 from __future__ import annotations
 
@@ -20,33 +20,32 @@ Losses = dict[str, 'Tensor | list[Tensor]']
 class EarlyBackward:
     """Computes losses together with their gradient.
 
-    It is the gradient of the sum of all losses that have ``loss`` in their names, each with weight 1, a tensor by its mean
-    and a list by the sum of means. A trainer has to minimise that sum; other weights have to be in the losses already.
+    It is the gradient of the sum of all losses with ``loss`` in their names. Each has weight 1; a tensor counts by its mean,
+    a list by the sum of its means. A trainer has to minimise that sum; other weights have to be in the losses already.
 
     Attributes:
-        loss_scale: Float32 scalar that the sum is multiplied by while it is differentiated, so that float16 gradients do
-            not underflow: GradScaler scales only afterwards. It is the gradient scale seen in the previous step, and at
-            first GradScaler's default. A gradient that overflows is handed on as it is; GradScaler then skips the step and
-            lowers the scale. In types with float32's range, powers of 2 change nothing.
+        loss_scale: Float32 scalar. The sum is multiplied by it while it is differentiated, so that float16 gradients do not
+            underflow: GradScaler scales only afterwards. It is the gradient scale seen in the previous step, and at first
+            GradScaler's default. A gradient that overflows is passed on unchanged; GradScaler then skips the step and lowers
+            the scale. In types with float32's range, powers of 2 change nothing.
     """
 
     def __init__(self) -> None:
         self.loss_scale = torch.tensor(2.**16)
 
     def __call__(self, module: nn.Module, compute_losses: Callable[[], Losses]) -> Losses:
-        """Compute losses, and what a backward pass through them will add to the gradients of a module's parameters.
+        """Compute losses, and the gradient of their sum with respect to a module's parameters.
 
         Args:
             module: Holds all parameters that require a gradient.
             compute_losses: Returns the losses by name. Meanwhile other parameters stand in for those of ``module``.
 
         Returns:
-            The same values, detached but for one, which carries the gradient of all. Where gradients are disabled or none
-            is required, the losses as they are.
+            The same values, detached except one, which carries the gradient of the sum. Where gradients are disabled, or no
+            loss requires one, the losses unchanged.
 
         Raises:
-            RuntimeError: If a loss requires a gradient and none arrives at the module, or parameters outside of the module
-                would get one.
+            RuntimeError: If a parameter outside of the module would get a gradient, or no parameter of the module gets one.
         """
         if not torch.is_grad_enabled():
             return compute_losses()
@@ -77,7 +76,7 @@ class EarlyBackward:
 
 
 class _HandOn(torch.autograd.Function):
-    """A value whose gradient is known."""
+    """A value whose gradient with respect to the parameters is known."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor, early_backward: EarlyBackward, scale: Tensor, gradients: list[Tensor],

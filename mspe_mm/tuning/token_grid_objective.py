@@ -1,7 +1,7 @@
-"""One checkpoint for many budgets: at the same input resolution, a coarser or finer token grid (FlexiViT).
+"""One checkpoint for many compute budgets: a coarser or finer token grid at the same input resolution (FlexiViT).
 
-A grid of (rows, columns) tokens needs a patch kernel of H / rows x W / columns pixels, which PI-resize makes; positions
-are resampled by the host. Fewer tokens cost less, more tell more.
+A grid of (rows, columns) tokens needs a patch kernel of H / rows x W / columns pixels, which PI-resize computes; the host
+resamples the positions. A coarser grid is faster, a finer one is more accurate.
 """
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class TokenGridObjective:
         token_grids: The grids, each one number or (rows, columns).
         freeze: Train the kernels alone. Off, all of the model trains, as in FlexiViT: with ``kernel_sizes`` of the
             pretrained size alone, one kernel is resized to every patch size.
-        objective: ``'task'``: on another token grid there is no teacher to compare with place by place.
+        objective: ``'task'``. Other objectives compare with the teacher, whose outputs are on the base grid.
     """
 
     token_grids: Sequence[Any]    # pairs from __post_init__ on

@@ -18,11 +18,11 @@ from .full_training import MultiResolutionTraining
 
 
 class Outputs(NamedTuple):
-    """What a host's model makes of a batch of images in one forward pass.
+    """The results of one forward pass of a host's model on a batch of images.
 
     Attributes:
-        compared: What the student and the teacher are compared by: logits, or the features of several levels.
-        context: Whatever else :meth:`TunedModel.losses_from` needs to compute the host's losses of the same pass.
+        compared: The outputs in which student and teacher are compared: logits, or the features of several levels.
+        context: All else that :meth:`TunedModel.losses_from` needs for the host's losses of the same pass.
     """
 
     compared: Any
@@ -101,7 +101,7 @@ class TunedModel(_Host):
                              'convert it, or take a backbone of mspe_mm')
 
     def outputs(self, images: Tensor) -> Outputs:
-        """A forward pass of the host's model on images (B, C, h, w), up to what can be compared."""
+        """A forward pass of the host's model on images (B, C, h, w), up to the outputs that are compared."""
         raise NotImplementedError(f'{type(self).__name__} cannot be compared with a teacher')
 
     def losses_from(self, outputs: Outputs, data_samples: Any) -> Losses:
@@ -124,7 +124,7 @@ class TunedModel(_Host):
         return self.tuning is not None and self.tuning.freeze
 
     def init_weights(self) -> None:
-        """The host's; the patch kernels follow a pretrained kernel that the host has drawn anew."""
+        """The host's; if it changes the pretrained kernel, the patch kernels are reset to it."""
         with following_base(self.mspe_layer):
             super().init_weights()
 

@@ -50,7 +50,8 @@ def reach(patch: int, patch_size: int, kernel_size: int) -> tuple[int, int]:
     return before, max(before + 1, math.ceil((kernel_size - kernel_size // 2) * patch / patch_size))
 
 
-def resized(weight: np.ndarray, new: tuple[int, int], old: int, geometry: tuple[int, int], model: Downsampling) -> np.ndarray:
+def resized(weight: np.ndarray, new: tuple[int, int], old: int, geometry: tuple[int, int],
+            model: Downsampling) -> np.ndarray:
     """A kernel (D, C, h, w) for patches of ``old`` px on patches of ``new`` px, by the pseudo-inverse of the whole map.
 
     The map is one matrix over all pixels of the smallest window in which pixels of both sizes line up.

@@ -440,7 +440,8 @@ def run_python(code: str) -> str:
 @pytest.mark.slow
 def test_importing_the_package_and_its_core_imports_no_host():
     loaded = run_python('import sys, mspe_mm; print(sorted({name.split(".")[0] for name in sys.modules}))\n'
-                        'import mspe_mm.models.adapter, mspe_mm.tuning.tuned_model; print(sorted({name.split(".")[0] for name in sys.modules}))')
+                        'import mspe_mm.models.adapter, mspe_mm.tuning.tuned_model\n'
+                        'print(sorted({name.split(".")[0] for name in sys.modules}))')
     package, core = (set(eval(line)) for line in loaded.splitlines())
     hosts = {'mmcv', 'mmengine', 'mmseg', 'mmdet', 'timm'}
     assert 'mspe_mm' in package

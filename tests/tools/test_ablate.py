@@ -119,8 +119,8 @@ def test_a_run_that_fails_is_named(ablated):
     (('ablated.py', 'base.py'), 'config base.py has no load_from: add --cfg-options load_from=CHECKPOINT'),
     (('seeds = ', 'seeds = = '), 'plan bad.py cannot be read'),
 ])
-def test_plans_that_make_no_sense(world, change, sentence):
-    world.write_config('setr_mspe_synthetic', 'ablated.py')
+def test_plans_that_make_no_sense(ablated, change, sentence):
+    world, _ = ablated
     (world.folder / 'bad.py').write_text(PLAN.replace(*change))
     assert sentence in world.fails('ablate.py', 'bad.py', '--out-dir', 'refused')
 
@@ -160,6 +160,7 @@ def test_a_stopped_ablation_leaves_no_process_and_continues_from_the_last_checkp
                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while not list(folder.glob('train/epoch_*.pth')) and process.poll() is None:
         time.sleep(0.02)
+    assert process.poll() is None
     process.send_signal(number)
     assert process.wait(60) != 0
     end = time.monotonic() + 30

@@ -6,9 +6,7 @@ import errno
 import logging
 import os
 import re
-import signal
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,6 +25,7 @@ from .data_checks import check_loading
 from .memory_format import use_channels_last
 from .mixed_precision import DTYPES, use_mixed_precision
 from .runner import layer_key, load_adapter_for  # noqa: F401  for the tools
+from .signals import sigterm_as_exit
 
 TRUST = argparse.ArgumentParser(add_help=False)
 """The option that :func:`run` reads before a tool does; a parent of every tool's parser."""
@@ -203,19 +202,8 @@ def run(main: Callable[[], None]) -> None:
     SIGINT ends it with exit code 1 and SIGTERM with 143, as shells count; both clear up unfinished files and processes.
     """
     logging.raiseExceptions = False    # a log that cannot be written must not bury the sentence that says so
-    owner = os.getpid()
-
-    def terminate(*_) -> None:
-        if os.getpid() != owner:    # a loading process, which has inherited this
-            os._exit(143)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)    # a second one must not interrupt the clearing up
-        sys.exit(143)
-
-    before = signal.getsignal(signal.SIGTERM)
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, terminate)
     try:
-        with trusting_checkpoints(TRUST.parse_known_args()[0].trust_checkpoint):
+        with sigterm_as_exit(), trusting_checkpoints(TRUST.parse_known_args()[0].trust_checkpoint):
             main()
     except UntrustedCheckpointError as error:
         sys.exit(f'error: {error}; pass --trust-checkpoint if you trust its source')
@@ -232,6 +220,3 @@ def run(main: Callable[[], None]) -> None:
         raise
     except KeyboardInterrupt:
         sys.exit('interrupted')
-    finally:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, before)

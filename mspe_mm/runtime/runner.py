@@ -16,7 +16,7 @@ from ..errors import InputError
 from ..layers.downsampling import DOWNSAMPLING_KEYS
 from ..layers.patch_embed import MultiScalePatchEmbed
 from ..models.adapter import AdapterMismatchError, load_adapter
-from ..models.checkpoint import check_fits, loading_safely, named_for, read_checkpoint, weights_of
+from ..models.checkpoint import check_fits, named_for, read_checkpoint, weights_of
 from ..models.find import find_patch_embed
 from .data_checks import data_set_error, empty_data_set
 from .fileio import latest_checkpoint
@@ -49,6 +49,16 @@ def _option(cfg: Config, error: AdapterMismatchError) -> str:
     if key in DOWNSAMPLING_KEYS:
         key = f'downsampling.{key}'
     return f'; add --cfg-options {layer_key(cfg)}.{key}=' + (f'"{value}"' if key == 'kernel_sizes' else str(value))
+
+
+def _pretrained_files(model: nn.Module) -> set[str]:
+    found = set()
+    for module in model.modules():
+        settings = getattr(module, 'init_cfg', None)
+        for one in settings if isinstance(settings, list) else [settings]:
+            if isinstance(one, dict) and 'Pretrained' in str(one.get('type')) and one.get('checkpoint'):
+                found.add(one['checkpoint'])
+    return found
 
 
 @RUNNERS.register_module()
@@ -134,8 +144,10 @@ class MSPERunner(Runner):
                              'this config has saved, or load its weights alone by load_from') from error
 
     def _init_model_weights(self) -> None:
-        with loading_safely():    # init_cfg=dict(type='Pretrained') reads by the host
-            super()._init_model_weights()
+        """The host's, which would run the code of files that ``init_cfg`` names: they are read safely before."""
+        for path in _pretrained_files(self.model):
+            read_checkpoint(path)
+        super()._init_model_weights()
 
     def load_checkpoint(self,
                         filename: str,

@@ -121,6 +121,12 @@ class MSPERunner(Runner):
             raise empty_data_set(dataloader['dataset'])
         return loader
 
+    def _init_model_weights(self) -> None:
+        """The host's, which would run the code of files that ``init_cfg`` names: they are read safely before."""
+        for path in _pretrained_files(self.model):
+            read_checkpoint(path)
+        super()._init_model_weights()
+
     def load_or_resume(self) -> None:
         fresh = not self._has_loaded
         if fresh and self._resume and self._load_from is None:
@@ -142,12 +148,6 @@ class MSPERunner(Runner):
             reason = f'it has no {error}' if isinstance(error, KeyError) else ' '.join(str(error).split())
             raise InputError(f'checkpoint {filename} cannot be resumed, {reason}: give a checkpoint that a training with '
                              'this config has saved, or load its weights alone by load_from') from error
-
-    def _init_model_weights(self) -> None:
-        """The host's, which would run the code of files that ``init_cfg`` names: they are read safely before."""
-        for path in _pretrained_files(self.model):
-            read_checkpoint(path)
-        super()._init_model_weights()
 
     def load_checkpoint(self,
                         filename: str,

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import gc
+import multiprocessing.process
 import multiprocessing.util
 import os
 import re
@@ -86,6 +87,8 @@ def run_here(folder: Path, tool: str, args: tuple, printed: int, before: Callabl
     os.chdir(folder)
     sys.argv = [tool, *map(str, args)]
     forget_shared()
+    multiprocessing.process._children.clear()    # those of the process that was forked
+    multiprocessing.util._finalizer_registry.clear()
     subprocess.Popen = _popen
     mmengine.runner.runner.collect_env = dict    # it asks compilers for their versions, which takes a second
     mmengine.config.config.FormatCode = lambda text, **_: (text, True)    # configs need not be pretty, which takes another
@@ -118,12 +121,15 @@ def _popen(command: object, **settings: object) -> object:
 class ForkedPopen:
     """Stands in for ``subprocess.Popen`` of ``[python, tool, *args]``: a fork, not a new interpreter."""
 
-    def __init__(self, command: list, stdout: object = None, preexec_fn: Callable | None = None, **_: object) -> None:
+    def __init__(self, command: list, stdout: object = None, preexec_fn: Callable | None = None,
+                 start_new_session: bool = False, **_: object) -> None:
         self.args, self.returncode = command, None
         tool, *args = command[1:]
         self.pid = os.fork()
         if not self.pid:
             try:
+                if start_new_session:
+                    os.setsid()
                 if preexec_fn:
                     preexec_fn()
                 run_here(Path.cwd(), Path(tool).name, args, stdout.fileno() if stdout else 1, None)

@@ -6,9 +6,7 @@ import errno
 import logging
 import os
 import re
-import signal
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
@@ -28,6 +26,7 @@ from .fast_products import fast_cpu_products
 from .memory_format import use_channels_last
 from .mixed_precision import DTYPES, use_mixed_precision
 from .runner import MSPERunner, layer_key, load_adapter_for  # noqa: F401  for the tools
+from .signals import sigterm_as_exit
 from .unwrap import unwrapped
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -262,19 +261,9 @@ def run(main: Callable[[], None], fast_products: bool = True) -> None:
         fast_products: Run it within :func:`~mspe_mm.runtime.fast_products.fast_cpu_products`.
     """
     logging.raiseExceptions = False    # a log that cannot be written must not bury the sentence that says so
-    owner = os.getpid()
-
-    def terminate(*_) -> None:
-        if os.getpid() != owner:    # a loading process, which has inherited this
-            os._exit(143)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)    # a second one must not interrupt the clearing up
-        sys.exit(143)
-
-    before = signal.getsignal(signal.SIGTERM)
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, terminate)
     try:
-        with trusting_checkpoints(TRUST.parse_known_args()[0].trust_checkpoint), fast_cpu_products(fast_products):
+        with (sigterm_as_exit(), trusting_checkpoints(TRUST.parse_known_args()[0].trust_checkpoint),
+              fast_cpu_products(fast_products)):
             main()
     except UntrustedCheckpointError as error:
         sys.exit(f'error: {error}; pass --trust-checkpoint if you trust its source')
@@ -297,9 +286,6 @@ def run(main: Callable[[], None], fast_products: bool = True) -> None:
         raise
     except KeyboardInterrupt:
         sys.exit('interrupted')
-    finally:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, before)
 
 
 def _disk_is_full(reason: str, filename: str | None = None) -> NoReturn:

@@ -17,7 +17,7 @@ from ..errors import InputError
 from ..layers.downsampling import DOWNSAMPLING_KEYS
 from ..layers.patch_embed import MultiScalePatchEmbed
 from ..models.adapter import AdapterMismatchError, load_adapter
-from ..models.checkpoint import check_fits, loading_safely, named_for, read_checkpoint, weights_of
+from ..models.checkpoint import check_fits, named_for, read_checkpoint, weights_of
 from ..models.find import find_patch_embed
 from .data_checks import check_data, data_set_error, empty_data_set
 from .fileio import latest_checkpoint
@@ -51,6 +51,16 @@ def _option(cfg: Config, error: AdapterMismatchError) -> str:
     if key in DOWNSAMPLING_KEYS:
         key = f'downsampling.{key}'
     return f'; add --cfg-options {layer_key(cfg)}.{key}=' + (f'"{value}"' if key == 'kernel_sizes' else str(value))
+
+
+def _pretrained_files(model: nn.Module) -> set[str]:
+    found = set()
+    for module in model.modules():
+        settings = getattr(module, 'init_cfg', None)
+        for one in settings if isinstance(settings, list) else [settings]:
+            if isinstance(one, dict) and 'Pretrained' in str(one.get('type')) and one.get('checkpoint'):
+                found.add(one['checkpoint'])
+    return found
 
 
 @RUNNERS.register_module()
@@ -115,10 +125,12 @@ class MSPERunner(Runner):
         return loader
 
     def _init_model_weights(self) -> None:
+        """The host's, which would run the code of files that ``init_cfg`` names: they are read safely before."""
         for module in unwrapped(self.model).modules():
             self._check_init_cfg(module)
-        with loading_safely():    # init_cfg=dict(type='Pretrained') reads by the host
-            super()._init_model_weights()
+        for path in _pretrained_files(self.model):
+            read_checkpoint(path)
+        super()._init_model_weights()
 
     def _check_init_cfg(self, module: nn.Module) -> None:
         """Refuse a file of pretrained weights that is missing, or leave it out where a whole checkpoint is loaded anyway."""

@@ -301,3 +301,12 @@ def test_the_one_layer_of_a_model_is_found_however_deep():
 def test_a_model_without_one_layer_is_refused_by_name(model, sentence):
     with pytest.raises(InputError, match=sentence):
         find_patch_embed(model)
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf'), 1e7])
+def test_save_adapter_never_writes_kernels_that_have_diverged(path, saved, value):
+    before = path.read_bytes()
+    saved.kernels['8'].weight.data.view(-1)[0] = value
+    with pytest.raises(InputError, match=rf'{re.escape(str(path))} is not written: its 8\.weight has values'):
+        save_adapter(saved, path)
+    assert path.read_bytes() == before

@@ -45,7 +45,7 @@ def shared_constant(maxsize: int) -> Callable[[Callable[..., Tensor]], Callable[
             return function(*args) if is_dynamo_compiling() else computed(*args)
 
         constant.__doc__ = function.__doc__
-        constant.cache_clear, constant.cache_info = computed.cache_clear, computed.cache_info
+        vars(constant).update(cache_clear=computed.cache_clear, cache_info=computed.cache_info)
         return constant
 
     return decorate

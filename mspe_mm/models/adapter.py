@@ -26,7 +26,7 @@ FORMAT = 'mspe_mm.adapter/1'
 MAX_WEIGHT = 1e6
 """A larger absolute value in a kernel is no result of tuning, but of divergence or damage."""
 
-_METADATA = dict(
+_METADATA: dict[str, type | list[type]] = dict(
     base_digest=str, embed_dims=int, in_channels=int, patch_size=int, base_kernel=int, base_resolution=[int],
     kernel_sizes=[int], tuned_sizes=[int], parameterization=str, interpolation=str, antialias=bool, correlation=float,
     training_seconds=float)

@@ -40,7 +40,7 @@ def _statistic(owner: type, name: str) -> Callable:
     return getattr(HistoryBuffer, name)
 
 
-def _safe_globals() -> list[tuple[Any, str]]:
+def _safe_globals() -> list[Any]:
     """What mmengine's checkpoints hold beside tensors and plain Python: logs, and numbers and arrays of NumPy."""
     core = np.zeros(1).__reduce__()[0].__module__.rpartition('.')[0]    # numpy.core; numpy._core since NumPy 2
     reconstruct, scalar = np.zeros(1).__reduce__()[0], np.float64(1).__reduce__()[0]

@@ -119,7 +119,9 @@ def _leaves(total: Tensor) -> set[Tensor]:
 
     What a reentrant checkpoint recomputes is no part of the graph yet.
     """
-    leaves, seen, todo = set(), set(), [total.grad_fn]
+    leaves: set[Tensor] = set()
+    seen: set[Any] = set()
+    todo: list[Any] = [total.grad_fn]
     while todo:
         node = todo.pop()
         if node is None or node in seen:

@@ -56,7 +56,7 @@ def parse_args():
     if args.token_grid and len(args.resolutions or [0]) > 1:
         parser.error('--token-grid takes one resolution: give one value to --resolutions, or leave it out for the base')
     if args.token_grid and {'img_resize', 'finetuned'} & {*(args.methods or [])}:
-        parser.error('--token-grid cannot be combined with the methods img_resize and finetuned: their token grid is fixed')
+        parser.error('--token-grid has no img_resize and no finetuned: their token grid cannot be chosen')
     if args.bootstrap < 0:
         parser.error(f'--bootstrap {args.bootstrap} is negative: give a number of resamples, or 0 for no intervals')
     if Path(args.out_dir).exists() and not Path(args.out_dir).is_dir():

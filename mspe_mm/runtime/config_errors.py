@@ -36,8 +36,8 @@ def config_error(error: Exception) -> InputError | None:
     if isinstance(error, (TypeError, ValueError)) and frames and _module(frames[-1]).startswith('torch.utils.data'):
         return InputError(f'the settings of a data loader cannot be used: {text}')
     if isinstance(error, RuntimeError) and 'stack expects each tensor to be equal size' in text:
-        return InputError(f'the images of a batch have different sizes, in px {text.partition("but got ")[2]}: resize, crop or '
-                          'pad them to one size in the pipeline')
+        return InputError(f'the images of a batch have different sizes, in px {text.partition("but got ")[2]}: resize, crop '
+                          'or pad them to one size in the pipeline')
     return None
 
 

@@ -181,7 +181,8 @@ CONFIGS = {
     'a list as model': ('model = [1]', 'has no model'),
     'missing package': ("custom_imports = dict(imports=['no_such_package'], allow_failed_imports=False)", 'cannot be read'),
     'pretrained file that is missing': ("strict_load = False\nmodel = dict(backbone=dict(init_cfg=dict(type='Pretrained', "
-                                        "checkpoint='gone.pth')))", 'gone.pth, which init_cfg of MSPEViT names, does not exist'),
+                                        "checkpoint='gone.pth')))",
+                                        'gone.pth, which init_cfg of MSPEViT names, does not exist'),
 }
 
 
@@ -232,7 +233,8 @@ FILES = {
     'truncated mask': ('annotations', lambda path: path.write_bytes(path.read_bytes()[:40]), 'cannot be decoded'),
     'mask of another size': ('annotations', lambda path: png(path, ZEROS[:30]), 'must have one size'),
     'mask of one pixel': ('annotations', lambda path: png(path, ZEROS[:1, :1]), 'is one pixel wide or high'),
-    'mask that is a dangling link': ('annotations', lambda path: (path.unlink(), path.symlink_to('gone.png')), 'not exist'),
+    'mask that is a dangling link': (
+        'annotations', lambda path: (path.unlink(), path.symlink_to('gone.png')), 'does not exist'),
     'mask in colour': ('annotations', lambda path: png(path, np.zeros((32, 32, 3), np.uint8)), 'channels'),
     'mask with a transparent colour': ('annotations', lambda path: png(path, np.zeros((32, 32, 4), np.uint8)), 'channels'),
     'mask of 16 bits that wraps': ('annotations', lambda path: png(path, np.full((32, 32), 258, np.uint16)), 'class 258'),

@@ -70,7 +70,8 @@ class TimmTransform:
 
 def _create(timm_name: str | None, img_size: int | tuple[int, int] | None, is_training: bool, **settings) -> Callable:
     pretrained_cfg = get_pretrained_cfg(timm_name) if timm_name else None
-    config = resolve_data_config(settings, pretrained_cfg=pretrained_cfg.to_dict() if pretrained_cfg else None)
+    known = pretrained_cfg.to_dict() if pretrained_cfg else None
+    config = resolve_data_config(dict(settings, img_size=None), pretrained_cfg=known)    # timm refuses to know nothing
     if img_size is not None:
         config['input_size'] = (3, img_size, img_size) if isinstance(img_size, int) else (3, *img_size)
     return create_transform(**{**config, **settings}, is_training=is_training, normalize=False)

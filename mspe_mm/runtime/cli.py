@@ -47,6 +47,16 @@ TRUST.add_argument('--trust-checkpoint', action='store_true', help='read checkpo
                    'only for files from a source that you trust')
 
 
+class Options(DictAction):
+    """mmengine's, whose errors are argparse's."""
+
+    def __call__(self, *args, **kwargs) -> None:
+        try:
+            super().__call__(*args, **kwargs)
+        except (AssertionError, ValueError) as error:
+            raise argparse.ArgumentError(self, f'{error}: write KEY=VALUE') from error
+
+
 def parser(description: str, checkpoint: bool = False) -> argparse.ArgumentParser:
     """The host tools' usual arguments, plus ``--adapter``."""
     parser = argparse.ArgumentParser(description=description, parents=[TRUST])
@@ -57,7 +67,7 @@ def parser(description: str, checkpoint: bool = False) -> argparse.ArgumentParse
     parser.add_argument('--work-dir', help='where logs and results go; default ./work_dirs/<config name>')
     parser.add_argument('--adapter', metavar='FILE', help='tuned patch embedding (.safetensors) to load on top of the '
                         'base checkpoint')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
+    parser.add_argument('--cfg-options', nargs='+', action=Options, metavar='KEY=VALUE',
                         help='settings that override the config, e.g. load_from=ckpt.pth train_dataloader.batch_size=8; '
                         'lists as key="[a,b]"')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
@@ -88,7 +98,7 @@ def load_config(args: argparse.Namespace) -> Config:
     except Exception as error:    # a config is a program
         raise InputError(f'config {args.config} cannot be read: {type(error).__name__}: '
                          f'{" ".join(str(error).split())}') from error
-    if not isinstance(cfg.get('model'), dict) or 'type' not in cfg.model:
+    if not isinstance(cfg.get('model'), dict) or not cfg.model.get('type'):
         raise InputError(f'config {args.config} has no model: it must be a dict with a type')
     cfg.launcher = args.launcher
     cfg.adapter = args.adapter

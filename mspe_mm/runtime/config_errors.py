@@ -21,7 +21,7 @@ def config_error(error: Exception) -> InputError | None:
     """The sentence for an error that a config causes; None for any other error.
 
     Covered are a type that no registry has, an argument that a class does not take or lacks, a key that the config lacks,
-    and settings that PyTorch's data loader refuses.
+    settings that PyTorch's data loader refuses, and a pipeline that leaves the images of a batch at different sizes.
     """
     text = ' '.join(str(error.args[0] if error.args else '').split())
     frames = [frame for frame, _ in walk_tb(error.__traceback__)]
@@ -35,6 +35,9 @@ def config_error(error: Exception) -> InputError | None:
         return InputError(f'the config has no {lacking[1]}: add it to the config, or give it by --cfg-options')
     if isinstance(error, (TypeError, ValueError)) and frames and _module(frames[-1]).startswith('torch.utils.data'):
         return InputError(f'the settings of a data loader cannot be used: {text}')
+    if isinstance(error, RuntimeError) and 'stack expects each tensor to be equal size' in text:
+        return InputError(f'the images of a batch have different sizes, in px {text.partition("but got ")[2]}: resize, crop '
+                          'or pad them to one size in the pipeline')
     return None
 
 

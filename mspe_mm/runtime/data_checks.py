@@ -63,7 +63,9 @@ class CheckedLoading:
         mask = results['gt_seg_map']
         if mask is None:
             raise InputError(f'{path} cannot be decoded')
-        if mask.ndim != 2:
+        if mask.ndim < 2:    # squeezed by the host
+            raise InputError(f'{path} is one pixel wide or high: the host reads masks of two pixels and more')
+        if mask.ndim > 2:
             raise InputError(f'{path} has {mask.shape[-1]} channels: a mask must have one, with the class of every pixel')
         if 'ori_shape' in results and mask.shape[:2] != tuple(results['ori_shape'][:2]):
             raise InputError(f'{path} is {mask.shape[0]} x {mask.shape[1]} px, and its image {results["img_path"]} is '

@@ -147,7 +147,6 @@ OPTIONS = {
     'misspelt argument of a transform': ('train_dataloader.dataset.pipeline.2.prb=0.5', "did you mean 'prob'?"),
     'misspelt type of the data set': ('train_dataloader.dataset.type=BaseSegDatset', "did you mean 'BaseSegDataset'?"),
     'misspelt type of a hook': ('default_hooks.logger.type=LogerHook', "did you mean 'LoggerHook'?"),
-    'misspelt type of the optimizer': ('optim_wrapper.optimizer.type=SDG', "has no optimizer of type 'SDG'"),
     'misspelt argument of the optimizer': ('optim_wrapper.optimizer.momentun=0.5', "did you mean 'momentum'?"),
     'type of another library': ('model.type=mmdet.MaskRCNN', 'MaskRCNN'),
     'unknown interpolation': ('model.backbone.downsampling.interpolation=magic', "unknown interpolation 'magic'"),
@@ -182,7 +181,8 @@ CONFIGS = {
     'a list as model': ('model = [1]', 'has no model'),
     'missing package': ("custom_imports = dict(imports=['no_such_package'], allow_failed_imports=False)", 'cannot be read'),
     'pretrained file that is missing': ("strict_load = False\nmodel = dict(backbone=dict(init_cfg=dict(type='Pretrained', "
-                                        "checkpoint='gone.pth')))", 'gone.pth, which init_cfg of MSPEViT names, does not exist'),
+                                        "checkpoint='gone.pth')))",
+                                        'gone.pth, which init_cfg of MSPEViT names, does not exist'),
 }
 
 
@@ -226,14 +226,15 @@ FILES = {
     'text as image': ('images', lambda path: path.write_text('no picture'), 'cannot be decoded'),
     'truncated image': ('images', lambda path: path.write_bytes(path.read_bytes()[:40]), 'cannot be decoded'),
     'image that is a link to itself': ('images', link_to_itself, '00002.png'),
-    'image that is a dangling link': ('images', lambda path: (path.unlink(), path.symlink_to('gone.png')), 'does not exist'),
     'image of one pixel': ('images', lambda path: png(path, ZEROS[:1, :1]), 'px'),
     'image of another size': ('images', lambda path: png(path, np.zeros((40, 32, 3), np.uint8)), '40 x 32 px'),
     'missing mask': ('annotations', lambda path: path.unlink(), 'does not exist'),
     'empty mask': ('annotations', lambda path: path.write_bytes(b''), 'cannot be decoded'),
     'truncated mask': ('annotations', lambda path: path.write_bytes(path.read_bytes()[:40]), 'cannot be decoded'),
     'mask of another size': ('annotations', lambda path: png(path, ZEROS[:30]), 'must have one size'),
-    'mask of one pixel': ('annotations', lambda path: png(path, ZEROS[:1, :1]), 'px'),
+    'mask of one pixel': ('annotations', lambda path: png(path, ZEROS[:1, :1]), 'is one pixel wide or high'),
+    'mask that is a dangling link': (
+        'annotations', lambda path: (path.unlink(), path.symlink_to('gone.png')), 'does not exist'),
     'mask in colour': ('annotations', lambda path: png(path, np.zeros((32, 32, 3), np.uint8)), 'channels'),
     'mask with a transparent colour': ('annotations', lambda path: png(path, np.zeros((32, 32, 4), np.uint8)), 'channels'),
     'mask of 16 bits that wraps': ('annotations', lambda path: png(path, np.full((32, 32), 258, np.uint16)), 'class 258'),

@@ -125,7 +125,7 @@ def test_check_data_takes_the_classes_of_the_last_head_of_a_cascade(sample, tmp_
     last.num_classes = 2
     data = dataset_of(sample, tmp_path, LOADING)
     check_data(data, segmentor(torch.nn.ModuleList([Head(), last])))
-    with pytest.raises(InputError, match='a.png holds class 2, and the config has 2 classes'):
+    with pytest.raises(InputError, match=r'a\.png holds class 2, and the config has 2 classes'):
         data[0]
 
 

@@ -119,16 +119,26 @@ def with_seeded_samples(loader: dict) -> dict:
     return dict(loader, sampler=dict(type=SeededSampler, sampler=loader['sampler']))
 
 
+def seed_samples(loader: DataLoader) -> None:
+    """Have a loader with a :class:`SeededSampler` seed what it reads; not a data set that reads whole batches itself."""
+    if _seeded_sampler(loader) is not None and not hasattr(loader.dataset, '__getitems__'):
+        loader.dataset.__getitems__ = _SeededReads(loader.dataset)
+
+
+def _seeded_sampler(loader: DataLoader) -> SeededSampler | None:
+    for sampler in (loader.sampler, getattr(loader.batch_sampler, 'sampler', None)):
+        if isinstance(sampler, SeededSampler):
+            return sampler
+    return None
+
+
 class RandomStateHook(Hook):
     """Seeds every training iteration, and keeps the seeds in the checkpoint; see the module."""
 
     priority = 'VERY_HIGH'
 
     def __init__(self, loader: DataLoader) -> None:
-        self.sampler = next((sampler for sampler in (loader.sampler, getattr(loader.batch_sampler, 'sampler', None))
-                             if isinstance(sampler, SeededSampler)), None)
-        if self.sampler is not None and not hasattr(loader.dataset, '__getitems__'):
-            loader.dataset.__getitems__ = _SeededReads(loader.dataset)
+        self.sampler = _seeded_sampler(loader)
         self.stored: dict | None = None
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:

@@ -22,7 +22,7 @@ from ..models.find import find_patch_embed
 from .data_checks import check_data, data_set_error, empty_data_set
 from .fileio import latest_checkpoint
 from .hooks import SafeCheckpointHook, SoundTrainingHook
-from .randomness import RandomStateHook, with_seeded_samples
+from .randomness import RandomStateHook, seed_samples, with_seeded_samples
 from .unwrap import unwrapped
 
 
@@ -98,6 +98,7 @@ class MSPERunner(Runner):
             self._train_dataloader = self.build_dataloader(
                 with_seeded_samples(self._train_dataloader), seed=self.seed,
                 diff_rank_seed=self._randomness_cfg.get('diff_rank_seed', False))
+            seed_samples(self._train_dataloader)
         built = super().build_train_loop(loop)
         if built is not loop:
             self.register_hook(RandomStateHook(built.dataloader))

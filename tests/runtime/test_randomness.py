@@ -8,7 +8,7 @@ from mmengine.dataset import DefaultSampler, InfiniteSampler
 from torch.utils.data import DataLoader, Dataset
 
 from mspe_mm.runtime import randomness
-from mspe_mm.runtime.randomness import RandomStateHook, SeededSampler
+from mspe_mm.runtime.randomness import RandomStateHook, SeededSampler, seed_samples
 
 
 class Drawing(Dataset):
@@ -25,7 +25,7 @@ def loader(kind='DefaultSampler', workers=0, batch_size=4, seed=0):
     dataset = Drawing()
     made = DataLoader(dataset, batch_size, sampler=SeededSampler(dict(type=kind, shuffle=True), dataset, seed),
                       num_workers=workers, collate_fn=list)
-    RandomStateHook(made)
+    seed_samples(made)
     return made
 
 
@@ -116,7 +116,7 @@ def test_random_state_hook_takes_checkpoints_of_before(checkpoint):
     assert hook.sampler.seed == 0
 
 
-def test_random_state_hook_leaves_a_data_set_that_reads_batches_itself():
+def test_seed_samples_leaves_a_data_set_that_reads_batches_itself():
     class Batches(Drawing):
         def __getitems__(self, indices):
             return [*map(int, indices)]
@@ -124,5 +124,5 @@ def test_random_state_hook_leaves_a_data_set_that_reads_batches_itself():
     dataset = Batches()
     made = DataLoader(dataset, 3, sampler=SeededSampler(dict(type='DefaultSampler', shuffle=False), dataset, 0),
                       collate_fn=list)
-    RandomStateHook(made)
+    seed_samples(made)
     assert next(iter(made)) == [0, 1, 2]

@@ -93,6 +93,7 @@ def main():
 
     height, width = layer.base_resolution
     resolutions = cli.full_sizes(args.resolutions or [[height, width]], (height, width))
+    cli.warn_off_grid(layer, resolutions)
     calibrated = adapter_layer(layer, args.calibrated) if args.calibrated else None
     finetuned, seconds = None, {}
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model

@@ -163,8 +163,8 @@ class TunedModel(_Host):
     def _check_batch(self, tuning: Objective, images: Tensor, data_samples: Sequence) -> None:
         objective, layer, size = tuning.objective, self.mspe_layer, tuple(images.shape[-2:])
         if objective != 'distill' and not all(map(self.is_annotated, data_samples)):
-            raise InputError(f'the training data has no annotations, and objective={objective!r} needs them: tune with '
-                             "objective='distill', or load annotations in the training pipeline")
+            raise InputError(f'the training data has no annotations, and tuning.objective={objective!r} needs them: set '
+                             "tuning.objective='distill', or load annotations in the training pipeline")
         if tuning.at_base and size != layer.base_resolution:
             raise InputError(
                 f'a training batch is {size[0]} x {size[1]} px, and tuning is at the base resolution of '

@@ -179,7 +179,7 @@ def test_without_labels_there_is_a_distance_alone():
     losses = mspe(tuning=dict(objective='distill')).train()(images, unlabelled, 'loss')
     assert list(losses) == ['k4.loss_distill', 'k8.loss_distill', 'k12.loss_distill']
     for objective in ('task', 'both'):
-        with pytest.raises(InputError, match=r"no annotations.*tune with objective='distill'"):
+        with pytest.raises(InputError, match=r"no annotations.*set tuning.objective='distill'"):
             mspe(tuning=dict(objective=objective)).train()(images, unlabelled, 'loss')
 
 

@@ -212,7 +212,7 @@ def test_without_annotations_there_is_a_distance_alone():
         if objective == 'distill':
             assert list(model(**data, mode='loss')) == [f'k{k}.loss_distill' for k in (4, 8, 12)]
         else:
-            with pytest.raises(InputError, match=r"no annotations.*tune with objective='distill'"):
+            with pytest.raises(InputError, match=r"no annotations.*set tuning.objective='distill'"):
                 model(**data, mode='loss')
 
 

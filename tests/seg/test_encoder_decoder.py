@@ -315,7 +315,7 @@ def test_without_annotations_there_is_a_distance_alone():
         if objective == 'distill':
             losses = model(**prepared, mode='loss')
         else:
-            with pytest.raises(InputError, match=r"no annotations.*tune with objective='distill'"):
+            with pytest.raises(InputError, match=r"no annotations.*set tuning.objective='distill'"):
                 model(**prepared, mode='loss')
     assert list(losses) == ['k4.loss_distill', 'k8.loss_distill', 'k12.loss_distill']
 

@@ -201,7 +201,7 @@ def test_tuned_model_refuses_settings_in_one_sentence(settings, sentence):
 @pytest.mark.parametrize('objective', ['task', 'both'])
 def test_missing_annotations_are_refused_in_one_sentence(objective):
     model = toy(dict(objective=objective)).train()
-    with pytest.raises(InputError, match=f"no annotations, and objective='{objective}' needs them"):
+    with pytest.raises(InputError, match=f"no annotations, and tuning.objective='{objective}' needs them"):
         model.loss(images(), [0, None, 1])
     assert 'k4.loss_distill' in toy(dict(objective='distill')).train().loss(images(), [None] * 3)
 

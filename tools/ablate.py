@@ -35,7 +35,7 @@ REFERENCES = '_references'    # folder of the references; names of variants do n
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(description='Tune and measure the variants of a plan')
+    parser = argparse.ArgumentParser(description='Tune and measure the variants of a plan', parents=[cli.TRUST])
     parser.add_argument('plan', help='config file with base, seeds, resolutions and variants, see configs/ablations')
     parser.add_argument('--out-dir', required=True, help='folder for the runs, ablation.json, table.md and ablation.png')
     parser.add_argument('--variants', nargs='+', metavar='NAME', help='run only these')
@@ -51,7 +51,8 @@ def run_tool(log: Path, tool: str, *args: object) -> None:
     Raises:
         InputError: With the last line of the output, if the tool fails.
     """
-    command = [sys.executable, str(TOOLS / tool), *map(str, args)]
+    trust = ['--trust-checkpoint'] if cli.TRUST.parse_known_args()[0].trust_checkpoint else []
+    command = [sys.executable, str(TOOLS / tool), *map(str, args), *trust]
     with log.open('a') as file:
         file.write(f'$ {" ".join(command)}\n')
         file.flush()

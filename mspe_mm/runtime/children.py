@@ -6,9 +6,11 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import IO
+
+from .signals import sigterm_as_exit
 
 GRACE = 10
 """Seconds that a process and its children have to end after SIGTERM, before SIGKILL."""
@@ -39,8 +41,8 @@ def run_to_end(command: Sequence[str], output: IO[str]) -> int:
             if os.getppid() != parent:    # it ended before the line above
                 os._exit(1)
 
-    with _sigterm_as_exit(), subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
-                                              preexec_fn=follow_parent) as process:
+    with sigterm_as_exit(), subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+                                             preexec_fn=follow_parent) as process:
         try:
             return process.wait()
         except BaseException:
@@ -54,16 +56,3 @@ def _end_group(process: subprocess.Popen) -> None:
         with suppress(subprocess.TimeoutExpired):
             process.wait(GRACE)
         os.killpg(process.pid, signal.SIGKILL)    # what is left of the group
-
-
-@contextmanager
-def _sigterm_as_exit() -> Iterator[None]:
-    """Within the context, SIGTERM raises SystemExit, unless the program handles the signal itself."""
-    if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield
-        return
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -26,14 +26,14 @@ def image_steps(pipeline: Sequence[dict]) -> list[dict]:
 
 
 def normalised(image: np.ndarray, preprocessor: nn.Module) -> Tensor:
-    """An (H, W, C) image as the model's data preprocessor makes it, (1, C, H, W), without what that fills up around it."""
+    """An (H, W, C) image as the model's data preprocessor makes it, (1, C, H, W), with padding removed."""
     tensor = torch.from_numpy(image.transpose(2, 0, 1).copy())
     inputs = preprocessor(dict(inputs=[tensor], data_samples=[BaseDataElement()]))['inputs']
     return inputs[..., :image.shape[0], :image.shape[1]]
 
 
 class ImagePairs:
-    """The images of a folder at the base resolution, each with its likes for smaller or larger patches.
+    """The images of a folder at the base resolution, paired with its resized copies.
 
     Args:
         folder: Where the images are.

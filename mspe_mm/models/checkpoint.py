@@ -153,7 +153,7 @@ def weights_of(checkpoint: Any) -> dict[str, Tensor]:
 
 
 def named_for(model: nn.Module, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The state dict under the names of ``model``: one of the network that it wraps gets its ``checkpoint_prefix``."""
+    """The state dict with ``checkpoint_prefix`` of ``model`` added to keys that lack it."""
     prefix = getattr(model, 'checkpoint_prefix', '')
     if any(name.startswith(prefix) for name in state_dict):
         return state_dict

@@ -38,7 +38,7 @@ runner.test()
 OURS = ('CheckedLoading', 'runner_type', 'mspe_safe', 'timm_name')
 
 
-def run_python(script: str, folder: Path, *args: object) -> None:
+def assert_python_runs(script: str, folder: Path, *args: object) -> None:
     """Run a script in ``folder``; fails with what it has printed."""
     environment = {**os.environ, 'OMP_NUM_THREADS': '1'}
     done = subprocess.run([sys.executable, '-c', script, *map(str, args)], cwd=folder, env=environment, capture_output=True,

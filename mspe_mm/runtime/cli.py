@@ -96,6 +96,8 @@ def load_config(args: argparse.Namespace) -> Config:
         cfg = Config.fromfile(args.config)
         cfg.merge_from_dict(args.cfg_options or {})
     except Exception as error:    # a config is a program
+        if getattr(error, 'errno', None) in FULL_DISK:    # mmengine writes a temporary copy of the config
+            raise
         raise InputError(f'config {args.config} cannot be read: {type(error).__name__}: '
                          f'{" ".join(str(error).split())}') from error
     if not isinstance(cfg.get('model'), dict) or not cfg.model.get('type'):

@@ -12,7 +12,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
 from PIL import Image
-from stock_helpers import TRAIN_AND_TEST, added_by_tools, run_python
+from stock_helpers import TRAIN_AND_TEST, added_by_tools, assert_python_runs
 from tools_helpers import ROOT
 
 import mspe_mm.cls  # noqa: F401
@@ -288,5 +288,5 @@ def test_bad_token_grids_are_refused(world, args, sentence, capsys):
 def test_dumped_config_trains_and_tests_by_the_stock_runner(world):
     dumped = world.folder / 'work_dirs/mspe/mspe.py'
     assert added_by_tools(dumped) == []
-    run_python(TRAIN_AND_TEST, world.folder, dumped)    # images of another size than the base would be refused
+    assert_python_runs(TRAIN_AND_TEST, world.folder, dumped)    # images of another size than the base would be refused
     assert (world.folder / 'stock/adapter.safetensors').is_file()

@@ -10,7 +10,7 @@ import torch
 from det_helpers import CLASSES
 from mmdet.visualization import DetLocalVisualizer
 from mmengine.config import Config
-from stock_helpers import TRAIN_AND_TEST, added_by_tools, run_python
+from stock_helpers import TRAIN_AND_TEST, added_by_tools, assert_python_runs
 
 ROOT = Path(__file__).parents[2]
 CONFIG = '''
@@ -254,6 +254,6 @@ assert inference_detector(model, np.zeros((64, 64, 3), np.uint8)).pred_instances
 def test_dumped_config_runs_by_the_stock_runner_and_init_detector(world):
     dumped = world / 'work_dirs/vitdet_mspe_coco128/vitdet_mspe_coco128.py'
     assert added_by_tools(dumped) == []
-    run_python(TRAIN_AND_TEST, world, dumped)
+    assert_python_runs(TRAIN_AND_TEST, world, dumped)
     assert (world / 'stock/adapter.safetensors').is_file()
-    run_python(INFERENCE, world, dumped, TUNED)
+    assert_python_runs(INFERENCE, world, dumped, TUNED)

@@ -47,7 +47,9 @@ def started(tmp_path):
     def start(more=''):
         (tmp_path / 'child.py').write_text(CHILD.format(more=more))
         (tmp_path / 'parent.py').write_text(PARENT)
-        parent = subprocess.Popen([sys.executable, 'parent.py'], cwd=tmp_path, env=dict(os.environ))
+        parent = subprocess.Popen(
+            [sys.executable, 'parent.py'], cwd=tmp_path, env=dict(os.environ),
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))    # a job in the background ignores it
         log, count = tmp_path / 'log.txt', 2 if more else 1
         assert eventually(lambda: log.is_file() and len(log.read_text().split()) == count)
         processes.extend(map(int, log.read_text().split()))

@@ -267,7 +267,7 @@ def test_the_gradient_is_that_of_the_plain_losses_in_the_memory_of_one_pass(head
 def test_a_weight_unfrozen_beside_the_kernels_gets_its_gradient(objective, with_cp, factor):
     def gradients(tuning):
         torch.manual_seed(0)
-        model = randomize(mspe_model('naive', dict(objective=objective), with_cp=with_cp, tune_base=True))
+        model = randomize(mspe_model('naive', dict(objective=objective, sampling='native'), with_cp=with_cp, tune_base=True))
         model.decode_head.conv_seg.weight.requires_grad_(True)
         model.tuning = tuning or model.tuning
         if tuning:

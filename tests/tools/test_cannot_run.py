@@ -71,7 +71,8 @@ def test_a_repeated_resolution_or_method_is_refused_before_the_sweep_runs(world)
 
 
 @pytest.mark.parametrize(('args', 'sentence'), [
-    (['--bootstrap', '-1'], '--bootstrap -1 is negative'), (['--out-dir', 'base.pth'], '--out-dir base.pth is a file')])
+    (['--bootstrap', '-1'], "argument --bootstrap: '-1' is no whole number from 0"),
+    (['--out-dir', 'base.pth'], '--out-dir base.pth is a file')])
 def test_arguments_that_make_no_sense_are_refused(world, capsys, args, sentence):
     with pytest.raises(SystemExit, match='2'):
         world.call('eval_multiscale.py', 'mspe.py', 'base.pth', '--resolutions', 16, '--out-dir', 'x', *args)

@@ -1,10 +1,15 @@
-# make setup   an environment with the package in .venv; does nothing the second time
-# make demo    the main job, end to end, on a synthetic data set: minutes on two CPU cores
-# make test    the test suite;  make test-upstream   the same with the upstream packages of 2024, in .venv-upstream
-# make lint    ruff
+# make setup        an environment with the package in .venv; does nothing the second time
+# make demo         the main job, end to end, on a synthetic data set: minutes on two CPU cores
+# make test         the test suite, on all cores;  make test-quick   without the tests of the command lines
+# make test-faults  kills, full disks and broken files, at length: minutes, see docs/reliability.md
+# make test-upstream   the suite with the upstream packages of 2024, in .venv-upstream
+# make lint         ruff, the imports between the rooms (import-linter) and the types of the core (mypy)
 
-.PHONY: setup setup-upstream demo test test-upstream lint
+.PHONY: setup setup-upstream demo test test-quick test-faults test-upstream lint
 SETUP_INPUTS := scripts/setup_env.sh setup.py $(wildcard requirements/*.txt)
+# A file of tests stays in one process, with the models that its fixtures train; a process has one thread.
+PYTEST := -m pytest -n auto --maxprocesses 8 --dist loadfile
+test test-quick test-faults test-upstream: export OMP_NUM_THREADS = 1
 
 setup: .venv/ready
 setup-upstream: .venv-upstream/ready
@@ -21,10 +26,18 @@ demo: setup
 	PATH="$(CURDIR)/.venv/bin:$$PATH" scripts/demo.sh
 
 test: setup
-	.venv/bin/python -m pytest
+	.venv/bin/python $(PYTEST)
+
+test-quick: setup
+	.venv/bin/python $(PYTEST) -m 'not slow and not faults'
+
+test-faults: setup
+	.venv/bin/python -m pytest tests/faults -m "faults or not faults" --durations=0
 
 test-upstream: setup-upstream
-	.venv-upstream/bin/python -m pytest
+	.venv-upstream/bin/python $(PYTEST)
 
 lint: setup
 	.venv/bin/ruff check .
+	.venv/bin/lint-imports
+	.venv/bin/mypy

@@ -53,7 +53,8 @@ param_scheduler = [
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=10)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
-default_hooks = dict(checkpoint=dict(type='CheckpointHook', interval=10, max_keep_ckpts=1))
+default_hooks = dict(
+    checkpoint=dict(type='CheckpointHook', interval=10, max_keep_ckpts=1), data_checks=dict(type='DataCheckHook'))
 custom_hooks = [dict(type='ClassCheckHook')]
 log_processor = dict(by_epoch=True)
 randomness = dict(seed=0)

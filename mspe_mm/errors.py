@@ -26,3 +26,20 @@ def check_names(given: Iterable[str], valid: Iterable[str], what: str) -> None:
             near = difflib.get_close_matches(str(name), valid, n=1)
             raise InputError(f'{what} has no setting {name!r}{f": did you mean {near[0]!r}?" if near else ";"} '
                              f'The settings are {", ".join(valid)}')
+
+
+def check_distinct(values: Iterable[object], what: str) -> None:
+    """Refuse a value that is given twice.
+
+    Args:
+        values: The values.
+        what: What they are, in the plural, for the message: ``'seeds'``.
+
+    Raises:
+        InputError: Naming the first repeated value.
+    """
+    seen: list[object] = []
+    for value in values:
+        if value in seen:
+            raise InputError(f'{what} has {value} twice: leave one of them out')
+        seen.append(value)

@@ -7,6 +7,16 @@ settings.register_profile('repeatable', deadline=None, derandomize=True, max_exa
 settings.load_profile('repeatable')
 torch.set_num_threads(1)
 
+COMMAND_LINES = {'world', 'segformer', 'tool'}
+"""Fixtures that run the command lines, train a model to start from, or both."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of the command lines are slow; others say so themselves where they are."""
+    for item in items:
+        if COMMAND_LINES & set(getattr(item, 'fixturenames', ())):
+            item.add_marker(pytest.mark.slow)
+
 
 @pytest.fixture(autouse=True)
 def _seed():

@@ -1,7 +1,9 @@
 """Builders and oracles that several test files share. The oracles call other people's code, or spell the formula out."""
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import fields
 from types import SimpleNamespace
@@ -52,13 +54,12 @@ def randomize(model: nn.Module, seed: int = 0) -> nn.Module:
 def summed_losses(layer: nn.Module, images: Tensor, task_loss: Callable[[Tensor], dict], base_weight: float = 1.0) -> dict:
     """Eq. 7 by the book: the losses of all passes, each with its graph, for whoever sums and differentiates them.
 
-    It draws the resolutions that ``MultiResolutionObjective()`` draws from the same seed.
+    Each kernel sees its native resolution, as with ``sampling='native'``: nothing is drawn.
     """
     losses = {}
     for index, k in enumerate(layer.kernel_sizes):
         if str(k) in layer.kernels:
-            patch = torch.randint(max(1, -(-k // 2)), 2 * k + 1, (2, ))[0].item()
-            size = [round(length * patch / layer.patch_size) for length in images.shape[-2:]]
+            size = [round(length * k / layer.patch_size) for length in images.shape[-2:]]
             small = images if size == list(images.shape[-2:]) else F.interpolate(
                 images, size, mode='bilinear', align_corners=False, antialias=True)
             with layer.force_kernel(index):
@@ -68,6 +69,34 @@ def summed_losses(layer: nn.Module, images: Tensor, task_loss: Callable[[Tensor]
             factor = base_weight if 'loss' in name else 1.0
             losses[f'base.{name}'] = [v * factor for v in value] if isinstance(value, list) else value * factor
     return losses
+
+
+class SummedLosses:
+    """:func:`summed_losses` in the place of an objective.
+
+    Args:
+        objective: What the loss of a pass is.
+    """
+
+    freeze = at_base = True
+
+    def __init__(self, objective: str = 'task') -> None:
+        self.objective = objective
+
+    def __call__(self, layer: nn.Module, images: Tensor, task_loss: Callable[[Tensor], dict],
+                 model: nn.Module | None = None) -> dict:
+        return summed_losses(layer, images, task_loss)
+
+
+def in_threads(function: Callable, arguments: Iterable, threads: int = 8) -> list:
+    """``function`` of each of ``arguments``, called by several threads that take turns as often as they can."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            return list(pool.map(function, arguments))
+    finally:
+        sys.setswitchinterval(interval)
 
 
 @contextmanager

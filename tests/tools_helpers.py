@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import os
 import runpy
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,12 @@ from mmengine.visualization import Visualizer
 ROOT = Path(__file__).parents[1]
 
 
+def forget_shared() -> None:
+    """Clear what mmengine keeps once for each process: this one runs many tools."""
+    for shared in (MessageHub, MMLogger, Visualizer, *Visualizer.__subclasses__()):
+        shared._instance_dict.clear()
+
+
 class World:
     """Runs the tools of the repository in ``folder``."""
 
@@ -21,8 +28,11 @@ class World:
         self.folder = folder
 
     def launch(self, script: str, *args: object) -> subprocess.CompletedProcess:
-        """Run a shell script of the tools."""
-        return self.command('bash', ROOT / 'tools' / script, *args)
+        """Run a shell script of the tools, on a port that nobody uses."""
+        with socket.socket() as free:
+            free.bind(('127.0.0.1', 0))
+            port = free.getsockname()[1]
+        return self.command('env', f'PORT={port}', 'bash', ROOT / 'tools' / script, *args)
 
     def run(self, tool: str, *args: object, check: bool = True, limit: int | None = None) -> subprocess.CompletedProcess:
         """Run a tool in a process of its own; ``limit`` is the largest file in bytes that it may write."""
@@ -41,8 +51,7 @@ class World:
         argv, folder = sys.argv, Path.cwd()
         sys.argv = [tool, *map(str, args)]
         os.chdir(self.folder)
-        for shared in (MessageHub, MMLogger, Visualizer, *Visualizer.__subclasses__()):
-            shared._instance_dict.clear()    # one for each process, and this one runs many tools
+        forget_shared()
         try:
             runpy.run_path(str(ROOT / 'tools' / tool), run_name='__main__')
         finally:

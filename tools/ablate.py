@@ -1,64 +1,69 @@
-"""Tune and measure the variants of a plan, with several seeds: one table, ablation.json and ablation.png.
+"""Tune and measure the variants of a plan with several seeds: one table, ablation.json and ablation.png.
 
     python tools/ablate.py configs/ablations/camvid_layer.py --out-dir work_dirs/ablations/camvid
 
-Every run has a folder of its own, OUT_DIR/VARIANT/seed_N, and what is finished there is not done again: a restart goes on
-where it stopped, and plans with variants in common can have an OUT_DIR in common. Runs are those of tools/train.py,
-tools/calibrate.py and tools/eval_multiscale.py, one process after another; what they print is in log.txt of the folder.
+Every run has a folder, OUT_DIR/VARIANT/seed_N. Steps that are finished there are not repeated, so a restart continues where
+the last call stopped, and plans with common variants can share an OUT_DIR. A run calls tools/train.py, tools/calibrate.py
+and tools/eval_multiscale.py, one process after another; their output is in log.txt of the folder. They end when this process
+is stopped.
+
+A training writes a checkpoint per interval of the config's CheckpointHook, so that an interrupted one loses one interval at
+most. It keeps one checkpoint, and none once it is finished: the result is the adapter.
 """
 import argparse
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config, ConfigDict, DictAction
 from torch import nn
 from tqdm import tqdm
 
-from mspe_mm.errors import InputError
+from mspe_mm.errors import InputError, check_distinct
 from mspe_mm.evaluation.ablation import Plan, Variant, read_plan, write_ablation
-from mspe_mm.evaluation.report import number
+from mspe_mm.evaluation.report import number, value_of
 from mspe_mm.evaluation.tasks import task_of
 from mspe_mm.files import replacing
 from mspe_mm.models.adapter import save_adapter
 from mspe_mm.models.checkpoint import load_weights
 from mspe_mm.runtime import cli
+from mspe_mm.runtime.children import run_to_end
 
 TOOLS = Path(__file__).parent
-REFERENCES = '_references'    # their folder; no variant's name begins like this
+REFERENCES = '_references'    # folder of the references; names of variants do not begin with _
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(description='Tune and measure the variants of a plan')
+    parser = argparse.ArgumentParser(description='Tune and measure the variants of a plan', parents=[cli.TRUST])
     parser.add_argument('plan', help='config file with base, seeds, resolutions and variants, see configs/ablations')
     parser.add_argument('--out-dir', required=True, help='folder for the runs, ablation.json, table.md and ablation.png')
     parser.add_argument('--variants', nargs='+', metavar='NAME', help='run only these')
-    parser.add_argument('--seeds', nargs='+', type=int, metavar='N', help="instead of the plan's")
+    parser.add_argument('--seeds', nargs='+', type=int, metavar='N', help='seeds, instead of those of the plan')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={}, metavar='KEY=VALUE',
                         help='settings that override the base config in all variants')
     return parser.parse_args()
 
 
 def run_tool(log: Path, tool: str, *args: object) -> None:
-    """Run a tool in a process of its own.
+    """Run a tool in a process of its own, with its output appended to ``log``.
 
     Raises:
-        InputError: With the last line that it printed, if it fails.
+        InputError: With the last line of the output, if the tool fails.
     """
-    command = [sys.executable, str(TOOLS / tool), *map(str, args)]
+    trust = ['--trust-checkpoint'] if cli.TRUST.parse_known_args()[0].trust_checkpoint else []
+    command = [sys.executable, str(TOOLS / tool), *map(str, args), *trust]
     with log.open('a') as file:
         file.write(f'$ {" ".join(command)}\n')
         file.flush()
-        code = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT).returncode
+        code = run_to_end(command, file)
     if code:
         reason = log.read_text().strip().splitlines()[-1].removeprefix('error: ')
         raise InputError(f'{tool} failed in {log.parent}: {reason}')
 
 
 class Runs:
-    """The runs of a plan, below ``out_dir``."""
+    """The runs of a plan, in folders below ``out_dir``."""
 
     def __init__(self, plan: Plan, out_dir: Path, options: dict) -> None:
         self.plan, self.out_dir, self.options = plan, out_dir, options
@@ -70,18 +75,22 @@ class Runs:
             raise InputError(f'config {plan.base} tunes no patch embedding: its custom_hooks have no AdapterHook')
 
     def config(self, options: dict, seed: int) -> Config:
-        """The base config with ``options``; what it leaves is the adapter alone."""
+        """The base config with ``options``, without validation, with one checkpoint to resume from."""
         cfg = Config.fromfile(self.plan.base)
-        cfg.merge_from_dict({**options, **self.options, 'randomness': dict(seed=seed), 'default_hooks.checkpoint': None})
+        cfg.merge_from_dict({**options, **self.options, 'randomness': dict(seed=seed)})
+        hooks = cfg.setdefault('default_hooks', ConfigDict())
+        own = hooks.get('checkpoint') or {}
+        hooks.checkpoint = dict(type='CheckpointHook', interval=own.get('interval', 1), by_epoch=own.get('by_epoch', True),
+                                max_keep_ckpts=1)
         for key in ('val_cfg', 'val_dataloader', 'val_evaluator'):
             cfg[key] = None
         return cfg
 
     def write_config(self, folder: Path, variant: Variant, seed: int) -> Path:
-        """The config of a run, to be given to the tools.
+        """Write the config of a run to its folder.
 
         Raises:
-            InputError: If the folder has a run of the same name with other settings.
+            InputError: If the folder holds a run with other settings.
         """
         path, images = folder / 'config.py', self.plan.images if variant.init == 'calibrated' else None
         settings = dict(vars(variant), images=images, checkpoint=self.checkpoint)
@@ -94,10 +103,10 @@ class Runs:
         return path
 
     def initial_adapter(self, folder: Path, config: Path, variant: Variant) -> Path | None:
-        """The adapter that the kernels of a run start from; None for PI-resize."""
+        """The adapter with the initial kernels of a run; None for PI-resize."""
         if variant.init == 'pi':
             return None
-        folder = folder.parent if variant.init == 'calibrated' else folder    # the same for every seed
+        folder = folder.parent if variant.init == 'calibrated' else folder    # all seeds share it
         path = folder / 'init.safetensors'
         if path.is_file():
             return path
@@ -118,20 +127,23 @@ class Runs:
         return path
 
     def adapter(self, folder: Path, config: Path, variant: Variant) -> Path | None:
-        """The adapter of a run, made if it is not there."""
+        """The adapter of a run, tuned if it does not exist yet."""
         path = folder / 'adapter.safetensors'
         if path.is_file():
             return path
         initial = self.initial_adapter(folder, config, variant)
         if not variant.tune:
             return initial
-        run_tool(folder / 'log.txt', 'train.py', config, '--work-dir', folder / 'train',
+        train = folder / 'train'
+        run_tool(folder / 'log.txt', 'train.py', config, '--work-dir', train, '--resume',
                  *(['--adapter', initial] if initial else []))
-        (folder / 'train/adapter.safetensors').replace(path)    # only now: training saves one after every epoch
+        (train / 'adapter.safetensors').replace(path)    # only now: training also saves unfinished ones
+        for checkpoint in (*train.glob('*.pth'), train / 'last_checkpoint'):
+            checkpoint.unlink(missing_ok=True)
         return path
 
     def measured(self, folder: Path, variant: Variant, seed: int, method: str) -> list[dict]:
-        """The rows of eval_multiscale.py for ``method``: from the folder, if all are there."""
+        """The rows of eval_multiscale.py for ``method``, measured if the folder does not have them yet."""
         config, done = self.write_config(folder, variant, seed), folder / 'rows.json'
         resolutions = list(self.plan.resolutions)
         found = json.loads(done.read_text()) if done.is_file() else {}
@@ -140,24 +152,27 @@ class Runs:
             run_tool(folder / 'log.txt', 'eval_multiscale.py', config, self.checkpoint, '--out-dir', folder, '--resume',
                      '--methods', method, '--resolutions', *resolutions, *degradation(variant),
                      *(['--adapter', adapter] if adapter else []))
-            found = dict(resolutions=resolutions, rows=json.loads((folder / 'results.json').read_text())['rows'])
+            results = json.loads((folder / 'results.json').read_text())
+            sizes = cli.full_sizes(list(map(cli.resolution, resolutions)), results['reference_resolution'])
+            found = dict(resolutions=resolutions, rows=[    # without those of earlier plans
+                row for size in sizes for row in results['rows'] if tuple(row['resolution']) == size])
             with replacing(done) as temporary:    # whole or not at all
                 Path(temporary).write_text(json.dumps(found))
         return found['rows']
 
     def rows(self, variant: Variant, seed: int) -> list[dict]:
-        """The rows of one run."""
+        """The rows of a variant and a seed."""
         folder = self.out_dir / variant.name / f'seed_{seed}'
         return [dict(row, variant=variant.name, seed=seed) for row in self.measured(folder, variant, seed, 'mspe')]
 
     def reference_rows(self) -> list[dict]:
-        """The rows of the methods that are not tuned."""
+        """The rows of the untuned methods of the plan."""
         return [dict(row, variant=method, seed=0) for method in self.plan.references
                 for row in self.measured(self.out_dir / REFERENCES / method, Variant(method, tune=False), 0, method)]
 
 
 def degradation(variant: Variant) -> list[str]:
-    """What tells the tools how the images of a variant lose their resolution."""
+    """The option that names the degrade pipeline of a variant."""
     return ['--degrade', variant.degrade] if variant.degrade else []
 
 
@@ -168,6 +183,9 @@ def main():
     unknown = [name for name in args.variants or [] if name not in names]
     if unknown:
         raise InputError(f'plan {args.plan} has no variant {unknown[0]}: it has {", ".join(names)}')
+    check_distinct(args.seeds or [], '--seeds')
+    if out_dir.exists() and not out_dir.is_dir():
+        raise InputError(f'--out-dir {out_dir} is a file: give a folder')
     runs = Runs(plan, out_dir, args.cfg_options)
     task = task_of(runs.config({}, 0))
     header = dict(plan=args.plan, base=str(plan.base), checkpoint=runs.checkpoint, cfg_options=args.cfg_options)
@@ -178,9 +196,10 @@ def main():
     for variant, seed in tqdm(todo, desc='ablate', unit='run', disable=None):
         found = runs.rows(variant, seed)
         rows += found
-        text = write_ablation(rows, out_dir, header, task.HEADLINE_METRICS)    # the table so far
-        metric = next(name for name in task.HEADLINE_METRICS if name in found[0]['metrics'])
-        tqdm.write(f'{variant.name}, seed {seed}: {metric} ' + '   '.join(number(row['metrics'][metric]) for row in found))
+        text = write_ablation(rows, out_dir, header, task.HEADLINE_METRICS)    # the rows so far
+        measured = [name for name in task.HEADLINE_METRICS if any(name in row['metrics'] for row in found)]
+        metric = (measured or task.HEADLINE_METRICS)[0]
+        tqdm.write(f'{variant.name}, seed {seed}: {metric} ' + '   '.join(number(value_of(row, metric)) for row in found))
     print(text)
     print(f'written to {out_dir}: ablation.json, table.md, ablation.png')
 

@@ -11,11 +11,13 @@ from tqdm import tqdm
 
 from mspe_mm.calibration.solver import RIDGES, Calibrator
 from mspe_mm.data.change_resolution import ChangeResolution
-from mspe_mm.data.pairs import ImagePairs, evenly, find_images, image_steps, normalised
+from mspe_mm.data.image_folder import find_images
+from mspe_mm.data.pairs import ImagePairs, evenly, image_steps, normalised
 from mspe_mm.errors import InputError
 from mspe_mm.models.adapter import save_adapter
 from mspe_mm.models.checkpoint import load_weights
 from mspe_mm.runtime import cli
+from mspe_mm.runtime.data_checks import check_pipeline
 
 
 def ridge(text):
@@ -23,12 +25,6 @@ def ridge(text):
     if text != 'auto' and not 0 <= value < math.inf:
         raise ValueError
     return RIDGES if text == 'auto' else (value, )
-
-
-def positive(text):
-    if int(text) < 1:
-        raise ValueError
-    return int(text)
 
 
 def share(text):
@@ -44,7 +40,8 @@ def parse_args():
                         help='resolutions that the base resolution becomes: HEIGHTxWIDTH, or a height alone in the base '
                         "resolution's aspect ratio; default those that the kernels of the config are native to")
     parser.add_argument('--out', required=True, help='adapter to write (.safetensors)')
-    parser.add_argument('--num-images', type=positive, metavar='N', help='take N of the images, evenly spaced; default all')
+    parser.add_argument('--num-images', type=cli.positive, metavar='N',
+                        help='take N of the images, evenly spaced; default all')
     how = parser.add_mutually_exclusive_group()
     how.add_argument('--degrade', metavar='KEY', help='pipeline of the config by which the images lose their resolution; by '
                      "default they are resized by the layer's downsampling model")
@@ -66,7 +63,9 @@ def kernels_of(layer, given, key):
     if not given:
         return {(int(k) * layer.grid_size[0], int(k) * layer.grid_size[1]): int(k) for k in layer.kernels}
     sizes = {}
-    for height, width in cli.full_sizes(given, layer.base_resolution):
+    resolutions = cli.full_sizes(given, layer.base_resolution)
+    cli.warn_off_grid(layer, resolutions)
+    for height, width in resolutions:
         k, other = layer.kernel_size((height, width))
         if k != other:
             raise InputError(f'{height} x {width} px are patches of {k} x {other} px, and kernels are kept square: give a '
@@ -100,7 +99,6 @@ def main():
     rebuilt = not args.adapter and not {*sizes.values()} <= {*layer.kernel_sizes}
     if rebuilt:
         layer = layer.sharing_base(kernel_sizes=sorted({*sizes.values(), layer.patch_size}))
-    del model    # the encoder has no part in this
     if args.low_images:
         if len(args.low_images) != len(sizes):
             raise InputError(f'{len(args.low_images)} folders of --low-images for {len(sizes)} resolutions: give one for '
@@ -111,6 +109,9 @@ def main():
                                        layer.downsampling.antialias, degrade=degrade)
                    for k in sizes.values()}
     pairs = ImagePairs(args.images, names, image_steps(cfg.test_dataloader.dataset.pipeline), layer.patch_size, changes)
+    for steps in (pairs.load, pairs.to_base):
+        check_pipeline(steps, model)
+    del model    # the encoder has no part in this
 
     set_random_seed(0)    # of degradations that draw
     held_out = set(evenly(min(max(1, round(len(names) * args.holdout)), len(names) - 1), len(names)))

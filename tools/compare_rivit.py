@@ -1,20 +1,20 @@
-"""Train RIViT's comparison, 3 position encodings x 2 patch embeddings, and print the report's two tables.
+"""Train the six models of RIViT's comparison, 3 position encodings x 2 patch embeddings, and print the report's two tables.
 
     python tools/compare_rivit.py configs/rivit_imagenette.py --out-dir results/rivit
 
-A second call continues: what is trained is not trained again.
+A second call continues where the first one stopped; finished trainings are not repeated.
 """
 from pathlib import Path
 
 from mmengine.dist import is_main_process
-from mmengine.runner import find_latest_checkpoint
 from prettytable import MARKDOWN
 
-from mspe_mm.errors import InputError
+from mspe_mm.errors import InputError, check_distinct
 from mspe_mm.evaluation.report import save_json
 from mspe_mm.evaluation.rivit_comparison import accuracy_at, tables, variants
 from mspe_mm.files import replacing
 from mspe_mm.runtime import cli
+from mspe_mm.runtime.fileio import latest_checkpoint
 
 
 def parse_args():
@@ -32,10 +32,13 @@ def main():
     if 'rivit' not in cfg.model.get('timm_name', ''):
         raise InputError(f'config {args.config} has no RIViT: use configs/rivit_imagenette.py, or a config on top of it')
     out, rows = Path(args.out_dir), []
+    check_distinct(args.resolutions, '--resolutions')
+    if out.exists() and not out.is_dir():
+        raise InputError(f'--out-dir {out} is a file: give a folder')
     for name, variant in variants(cfg):
         variant.work_dir = str(out / name)
         variant.experiment_name = f'{name}_{Path(args.config).stem}'
-        variant.load_from = find_latest_checkpoint(variant.work_dir) if Path(variant.work_dir).is_dir() else None
+        variant.load_from = latest_checkpoint(variant.work_dir)
         variant.resume = variant.load_from is not None
         runner = cli.build_runner(variant)
         runner.train()

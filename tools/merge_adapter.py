@@ -2,6 +2,7 @@
 
     python tools/merge_adapter.py configs/setr_mspe_ade20k.py CHECKPOINT --adapter adapter.safetensors --out merged.pth
 """
+
 import torch
 
 from mspe_mm.errors import InputError
@@ -29,8 +30,8 @@ def main():
         checkpoint = load_weights(model, args.checkpoint)
         meta = checkpoint.get('meta', {}) if 'state_dict' in checkpoint else {}
     cli.load_adapter_for(cfg, layer, args.adapter)
-    with replacing(args.out) as temporary:
-        torch.save(dict(meta=meta, state_dict=model.state_dict()), temporary)
+    with replacing(args.out) as temporary, open(temporary, 'wb') as file:    # of a path PyTorch does not say why it fails
+        torch.save(dict(meta=meta, state_dict=model.state_dict()), file)
     print(f'written to {args.out}')
 
 

@@ -19,7 +19,8 @@ def parse_args():
     parser.add_argument('--methods', nargs='+', choices=choices, metavar='METHOD',
                         help=f'any of {", ".join(choices)}; default all but calibrated without --calibrated')
     parser.add_argument('--calibrated', metavar='FILE', help='adapter of tools/calibrate.py for the method calibrated')
-    parser.add_argument('--images', type=int, default=2, metavar='N', help='images, evenly over the test set; default 2')
+    parser.add_argument('--images', type=cli.positive, default=2, metavar='N',
+                        help='images, evenly over the test set; default 2')
     parser.add_argument('--out', required=True, metavar='FILE', help='PNG file to write')
     args = parser.parse_args()
     args.methods = args.methods or [method for method in choices if method not in FROM_FILES or args.calibrated]
@@ -46,6 +47,7 @@ def main():
         raise InputError(f'--images must be from 1 to the {len(dataset)} images of the test set, got {args.images}')
     indices = evenly(args.images, len(dataset))
     resolutions = cli.full_sizes(args.resolutions, layer.base_resolution)
+    cli.warn_off_grid(layer, resolutions)
     panels = {(method, resolution): predict(runner, method, resolution, indices, calibrated=calibrated)
               for method in args.methods for resolution in resolutions}
     draw(panels, dataset.metainfo['palette'], args.out)

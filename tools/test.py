@@ -16,6 +16,19 @@ def parse_args():
     return parser.parse_args()
 
 
+def save_predictions(cfg, out):
+    """Have the evaluators of a config save the predictions to a folder."""
+    evaluators = cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]
+    if cfg.get('default_scope') == 'mmengine':
+        cfg.test_evaluator = [*evaluators, dict(type='DumpResults', out_file_path=f'{out}/predictions.pkl')]
+        return
+    for evaluator in evaluators:
+        if evaluator.type == 'CocoMetric':
+            evaluator.outfile_prefix = str(Path(out) / 'results')
+        else:
+            evaluator.update(output_dir=out, keep_results=True)
+
+
 def main():
     args = parse_args()
     cfg = cli.load_config(args)
@@ -25,7 +38,7 @@ def main():
     if (args.show or args.show_dir) and cfg.get('default_scope') == 'mmengine':
         raise InputError('predictions of a classifier are not painted: give --out FOLDER instead of --show')
     if args.show or args.show_dir:
-        visualization = cfg.default_hooks.setdefault('visualization', dict(type='SegVisualizationHook'))
+        visualization = cfg.setdefault('default_hooks', {}).setdefault('visualization', dict(type='SegVisualizationHook'))
         visualization.update(draw=True, show=args.show, wait_time=args.wait_time)
         if args.show_dir:
             cfg.visualizer.save_dir = args.show_dir
@@ -36,12 +49,7 @@ def main():
         cfg.model = dict(**cfg.tta_model, module=cfg.model)
     if args.out:
         Path(args.out).mkdir(parents=True, exist_ok=True)
-        if cfg.get('default_scope') == 'mmengine':
-            cfg.test_evaluator = [cfg.test_evaluator, dict(type='DumpResults', out_file_path=f'{args.out}/predictions.pkl')]
-        elif cfg.test_evaluator.type == 'CocoMetric':
-            cfg.test_evaluator.outfile_prefix = str(Path(args.out) / 'results')
-        else:
-            cfg.test_evaluator.update(output_dir=args.out, keep_results=True)
+        save_predictions(cfg, args.out)
     runner = cli.build_runner(cfg)
     cli.speed_up(runner.model, args)
     runner.test()

@@ -1,9 +1,9 @@
 """Train a model, or tune the patch embedding of one: python tools/train.py configs/setr_mspe_ade20k.py"""
 from mmengine.device import is_cuda_available
-from mmengine.runner import find_latest_checkpoint
 
 from mspe_mm.errors import InputError
 from mspe_mm.runtime import cli
+from mspe_mm.runtime.fileio import latest_checkpoint
 
 
 def parse_args():
@@ -19,7 +19,7 @@ def main():
     cfg = cli.load_config(args)
     tuning = cfg.model.get('tuning') is not None
     cfg.setdefault('strict_load', tuning)    # what is frozen has to be right from the start
-    if tuning and not (cfg.load_from or args.resume or cli.loads_own_weights(cfg)):
+    if tuning and not (cfg.get('load_from') or args.resume or cli.loads_own_weights(cfg)):
         raise InputError(f'config {args.config} tunes a trained model, and none is given: add --cfg-options '
                          'load_from=CHECKPOINT')
     if args.adapter and not tuning:
@@ -31,12 +31,9 @@ def main():
         raise InputError('mixed precision (--amp, AmpOptimWrapper) needs a GPU: mmengine has it on accelerators only')
     if args.resume:
         # With load_from set, the host would resume from the base checkpoint.
-        checkpoint = find_latest_checkpoint(cfg.work_dir) if args.resume == 'auto' else args.resume
+        checkpoint = latest_checkpoint(cfg.work_dir) if args.resume == 'auto' else args.resume
         if checkpoint:
             cfg.load_from, cfg.resume = checkpoint, True
-    checkpoint_hook = cfg.get('default_hooks', {}).get('checkpoint')
-    if checkpoint_hook:
-        checkpoint_hook.setdefault('backend_args', dict(backend='mspe_safe'))
     cli.build_runner(cfg).train()
 
 

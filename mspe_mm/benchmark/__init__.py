@@ -1,1 +1,1 @@
-"""Speed and memory as ratios to peers that run beside us in the same process."""
+"""Speed and memory of this package's models, as ratios to peers that are measured in the same process."""

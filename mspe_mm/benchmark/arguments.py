@@ -1,4 +1,4 @@
-"""What a user can get wrong, each as one sentence."""
+"""Checks of the command line's values. Each error is one sentence."""
 from __future__ import annotations
 
 import importlib
@@ -11,14 +11,14 @@ from .models import PATCH
 
 
 def check_base(base: int) -> None:
-    """Raise an InputError if a base resolution is not whole patches."""
+    """Raise an InputError if a base resolution is no multiple of the patch size."""
     if base < PATCH or base % PATCH:
         raise InputError(f'the base resolution must be whole patches of {PATCH} px, and {base} is not: try '
                          f'{max(1, round(base / PATCH)) * PATCH}')
 
 
 def check_resolutions(base: int, resolutions: Sequence[int]) -> None:
-    """Raise an InputError if the token grid of the base resolution does not fit on a resolution."""
+    """Raise an InputError if a resolution is no multiple of the base token grid."""
     check_base(base)
     grid = base // PATCH
     for resolution in resolutions:
@@ -28,7 +28,7 @@ def check_resolutions(base: int, resolutions: Sequence[int]) -> None:
 
 
 def check_pyramid(resolutions: Sequence[int]) -> None:
-    """Raise an InputError if Mask R-CNN's pyramid, which halves the token grid, has nothing to halve."""
+    """Raise an InputError if a resolution is too small for Mask R-CNN's pyramid, which halves the token grid."""
     for resolution in resolutions:
         if resolution < 2 * PATCH:
             raise InputError(f'Mask R-CNN halves the token grid, so it takes images of {2 * PATCH} px at least, and '
@@ -36,7 +36,7 @@ def check_pyramid(resolutions: Sequence[int]) -> None:
 
 
 def check_device(device: str, dtype: torch.dtype) -> None:
-    """Raise an InputError if there is no such device, or it does not compute in ``dtype``."""
+    """Raise an InputError if the device does not exist, or does not compute in ``dtype``."""
     try:
         kind = torch.device(device).type
     except RuntimeError as error:
@@ -50,7 +50,7 @@ def check_device(device: str, dtype: torch.dtype) -> None:
 
 
 def check_host(package: str) -> None:
-    """Raise an InputError if a part of the package (``'mspe_mm.seg'``, ``'mspe_mm.det'``) lacks its host library."""
+    """Raise an InputError if the host library of ``'mspe_mm.seg'`` or ``'mspe_mm.det'`` is missing."""
     try:
         importlib.import_module(package)
     except ModuleNotFoundError as error:

@@ -1,4 +1,4 @@
-"""What a measurement was made with."""
+"""Versions and hardware of a measurement."""
 from __future__ import annotations
 
 import importlib
@@ -14,7 +14,7 @@ PACKAGES = ('torch', 'mmengine', 'mmcv', 'mmseg', 'mmdet', 'timm', 'numpy')
 
 
 def environment(device: str) -> dict[str, object]:
-    """Versions of the packages, the processor and, if it is used, the GPU."""
+    """Versions of the packages, the processor and, if ``device`` is one, the GPU."""
     found = {'mspe_mm': __version__, 'python': platform.python_version()}
     for name in PACKAGES:
         try:

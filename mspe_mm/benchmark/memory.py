@@ -1,7 +1,7 @@
 """Peak memory of a step: PyTorch's allocator on a GPU, the resident set on a CPU.
 
-The resident set belongs to a process, so on a CPU every candidate gets one of its own. There glibc is told to give back
-every freed tensor at once (``MALLOC_MMAP_THRESHOLD_``); it would otherwise keep some for later, which would count.
+The resident set belongs to a process, so on a CPU every candidate runs in a process of its own. There, glibc returns every
+freed tensor to the system at once (``MALLOC_MMAP_THRESHOLD_``); otherwise memory that it keeps for reuse would count.
 """
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ import torch
 
 from .timing import Step
 
-MALLOC = {'MALLOC_MMAP_THRESHOLD_': '65536'}    # bytes; once it is set, glibc stops moving it
+MALLOC = {'MALLOC_MMAP_THRESHOLD_': '65536'}    # bytes; setting it stops glibc from adapting it
 
 
 class OutOfMemory(Exception):  # noqa: N818  an outcome of a measurement
-    """A candidate needs more memory than there is."""
+    """A candidate needs more memory than the device has."""
 
 
 def allocator_peak(build: Callable[[], Step], device: str) -> tuple[Step, dict[str, int]]:
     """Build a candidate on a GPU and measure its step.
 
     Returns:
-        The step, and bytes: ``step``, the peak of a step above the level before it, and ``peak``, with what the candidate
-        holds all the time: weights, momentum.
+        The step, and bytes: ``step`` is the peak of a step above the level before it, ``peak`` includes what the candidate
+        holds between steps, such as weights and momentum.
 
     Raises:
-        OutOfMemory: If the GPU has too little.
+        OutOfMemory: If the GPU has too little memory.
     """
     before = torch.cuda.memory_allocated(device)
     try:
         step = build()
-        step(0)    # what only the first step needs stays out: cuDNN's choices, momentum, caches
+        step(0)    # the first step also fills caches and allocates momentum
         gc.collect()
         level = torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)
@@ -49,18 +49,18 @@ def allocator_peak(build: Callable[[], Step], device: str) -> tuple[Step, dict[s
 
 
 def resident_peak(build: Callable[[], Step], threads: int, preload: tuple[str, ...] = ()) -> dict[str, int] | None:
-    """The same on a CPU, in a fresh process.
+    """Build a candidate on a CPU, in a process of its own, and measure its step.
 
     Args:
         build: Makes the step; can be pickled.
-        threads: Threads of PyTorch there.
-        preload: Modules that ``build`` imports, to be imported once for all processes.
+        threads: Number of PyTorch's threads.
+        preload: Modules that ``build`` imports; they are imported once for all processes.
 
     Returns:
-        Bytes as :func:`allocator_peak`; None where the system does not tell (it takes Linux).
+        Bytes as of :func:`allocator_peak`; None on other systems than Linux.
 
     Raises:
-        OutOfMemory: If the system ends the process, or refuses it memory.
+        OutOfMemory: If the system kills the process or refuses memory.
     """
     method = 'forkserver' if 'forkserver' in multiprocessing.get_all_start_methods() else 'spawn'
     context = multiprocessing.get_context(method)
@@ -73,7 +73,7 @@ def resident_peak(build: Callable[[], Step], threads: int, preload: tuple[str, .
     except BrokenProcessPool as error:
         raise OutOfMemory from error
     except RuntimeError as error:
-        if 'allocate memory' in str(error):    # PyTorch has no class of its own for it on a CPU
+        if 'allocate memory' in str(error):    # on a CPU PyTorch raises a RuntimeError
             raise OutOfMemory from error
         raise
     finally:
@@ -83,7 +83,7 @@ def resident_peak(build: Callable[[], Step], threads: int, preload: tuple[str, .
 
 def _resident_peak(build: Callable[[], Step], threads: int) -> dict[str, int] | None:
     torch.set_num_threads(threads)
-    before = _resident('RssAnon')    # without the code of libraries, which is loaded as it is needed
+    before = _resident('RssAnon')    # without the code of libraries, which is loaded on demand
     step = build()
     step(0)
     gc.collect()
@@ -96,9 +96,9 @@ def _resident_peak(build: Callable[[], Step], threads: int) -> dict[str, int] | 
 
 
 def _resident(field: str) -> int | None:
-    """Bytes of the resident set now (``VmRSS``), of its data alone (``RssAnon``) or at its peak (``VmHWM``).
+    """Bytes of the resident set (``VmRSS``), of its data alone (``RssAnon``) or of its peak (``VmHWM``).
 
-    None where there is no /proc.
+    None on systems without /proc.
     """
     try:
         lines = Path('/proc/self/status').read_text().splitlines()
@@ -108,7 +108,7 @@ def _resident(field: str) -> int | None:
 
 
 def _forget_peak() -> bool:
-    """Set the peak back to the level of now, which getrusage's ``ru_maxrss`` cannot be."""
+    """Reset the peak to the current level; the ``ru_maxrss`` of getrusage cannot be reset."""
     try:
         Path('/proc/self/clear_refs').write_text('5')
     except OSError:

@@ -1,4 +1,4 @@
-"""The models that are measured, in the sizes of ViT and DeiT, with weights that are the same in every process."""
+"""The models that are measured, in the sizes of ViT and DeiT. Their weights are the same in every process."""
 from __future__ import annotations
 
 import importlib
@@ -29,7 +29,7 @@ def vit_settings(size: str, base: int) -> dict:
 
 
 def vitdet_settings(size: str, base: int) -> dict:
-    """Config keys that ``MSPEViTDet`` and ``ViT`` of mmdetection's ViTDet project share: a global block each quarter."""
+    """Config keys that ``MSPEViTDet`` and ``ViT`` of mmdetection's ViTDet project share; one block in four is global."""
     width, depth, heads = SIZES[size]
     quarter = depth // 4
     windowed = [i for i in range(depth) if i % quarter != quarter - 1]
@@ -43,27 +43,27 @@ def vit(size: str, base: int, **changes) -> nn.Module:
 
 
 def vitdet(size: str, base: int, **changes) -> nn.Module:
-    """``MSPEViTDet``, with relative positions that are not zero."""
+    """``MSPEViTDet``, with relative position tables that are not zero."""
     return build('mmdet', dict(type='MSPEViTDet', **vitdet_settings(size, base), use_rel_pos=True, rel_pos_zero_init=False,
                                kernel_sizes=KERNELS, **changes))
 
 
 def same_weights(model: nn.Module, source: nn.Module) -> nn.Module:
-    """``model``, a host's, with the weights of ``source``, one of ours."""
+    """Load the weights of ``source``, a model of this package, into ``model`` of a host; returns ``model``."""
     weights = {name: value for name, value in source.state_dict().items() if '.kernels.' not in name}
     model.load_state_dict(weights, strict=True)
     return model
 
 
 def read_config(name: str) -> Config:
-    """A config of the repository, by its path in ``configs/``."""
+    """Read a config of the repository, by its path below ``configs/``."""
     if not (CONFIGS / name).is_file():
         raise InputError(f'{CONFIGS / name} does not exist: run the benchmark in a checkout of the repository')
     return Config.fromfile(CONFIGS / name)
 
 
 def setr_settings(size: str, base: int) -> dict:
-    """What in the config of a SETR-Naive makes another size of it."""
+    """The settings in the config of a SETR-Naive that depend on its size."""
     width, depth, heads = SIZES[size]
     return dict(
         data_preprocessor=dict(size=(base, base)),
@@ -93,7 +93,7 @@ def mask_rcnn(size: str, base: int, tuning: dict | None = None, **backbone) -> n
 
 
 def build(host: str, cfg: dict) -> nn.Module:
-    """A model of ``'mmseg'`` or ``'mmdet'``, with the same weights at every call."""
+    """Build a model of ``'mmseg'`` or ``'mmdet'``; its weights are the same in every call."""
     importlib.import_module('mspe_mm.seg' if host == 'mmseg' else 'mspe_mm.det')
     init_default_scope(host)
     _quiet()
@@ -105,12 +105,12 @@ def build(host: str, cfg: dict) -> nn.Module:
 
 @lru_cache
 def _quiet() -> None:
-    """Without this, mmengine tells of every parameter how it was initialised."""
+    """Switch off mmengine's log of how each parameter was initialised."""
     MMLogger.get_instance('mspe_mm.benchmark', log_level='ERROR')
 
 
 def compiled(model: nn.Module, compile: bool) -> nn.Module:
-    """``model`` with a compiled forward pass, if that is wanted."""
+    """Compile the forward pass of ``model`` in place, if ``compile``; returns ``model``."""
     if compile:
         model.forward = torch.compile(model.forward)
     return model

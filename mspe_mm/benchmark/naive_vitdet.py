@@ -1,7 +1,7 @@
-"""ViTDet's backbone, written from its formulas and nothing else: the peer where there is no other.
+"""ViTDet's backbone, a direct implementation of its formulas: the peer if mmdetection's project is not available.
 
-It shares no code with the package, makes the L x L logits, gathers the relative tables at every call and is exactly as long
-as the formulas are. Constructor arguments and parameter names are those of ``ViT`` in mmdetection's ViTDet project.
+It shares no code with the rest of the package, computes the L x L logits and gathers the relative position tables in every
+call. Constructor arguments and parameter names are those of ``ViT`` in mmdetection's ViTDet project.
 """
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class NaiveAttention(nn.Module):
 
 
 def offsets(table: Tensor, n: int) -> Tensor:
-    """``R[i - j]`` for queries i and keys j of an axis of n tokens: (n, n, d)."""
+    """``R[i - j]``, (n, n, d), for queries i and keys j along an axis of n tokens."""
     if len(table) != 2 * n - 1:
         table = F.interpolate(table.T[None], size=2 * n - 1, mode='linear')[0].T
     return torch.stack([table[i:i + n].flip(0) for i in range(n)])
@@ -53,7 +53,7 @@ class NaiveMlp(nn.Module):
 
 
 class NaiveBlock(nn.Module):
-    """``x += attention(norm(x))``, within windows or not; ``x += mlp(norm(x))``."""
+    """``x += attention(norm(x)); x += mlp(norm(x))``; attention is global or within windows."""
 
     def __init__(self, dim: int, heads: int, mlp_ratio: float, window: int, grid: tuple[int, int]) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ class NaiveBlock(nn.Module):
         return x + self.mlp(self.norm2(x))
 
     def in_windows(self, x: Tensor) -> Tensor:
-        """Zeros fill up the last windows and take part."""
+        """Attention within windows. The last windows are padded with zeros, which are attended to."""
         b, h, w, dim = x.shape
         s, rows, columns = self.window, math.ceil(h / self.window), math.ceil(w / self.window)
         x = F.pad(x, (0, 0, 0, columns * s - w, 0, rows * s - h))
@@ -87,7 +87,7 @@ class NaivePatchEmbed(nn.Module):
 
 
 class NaiveViTDet(nn.Module):
-    """Images (B, 3, H, W) of whole patches to a map (B, D, H / patch, W / patch)."""
+    """Images (B, 3, H, W) to features (B, D, H / patch, W / patch); H and W are multiples of the patch size."""
 
     def __init__(self, img_size: int, patch_size: int, embed_dim: int, depth: int, num_heads: int, window_size: int,
                  window_block_indexes: Sequence[int], mlp_ratio: float = 4., pretrain_img_size: int = 224) -> None:

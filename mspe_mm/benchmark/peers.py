@@ -1,4 +1,4 @@
-"""The models of others that ours are held against, with our weights."""
+"""Models of others that ours are compared with. They have the weights of ours."""
 from __future__ import annotations
 
 import importlib.util
@@ -26,7 +26,7 @@ def stock_vit(size: str, base: int) -> nn.Module:
 
 
 def peer_vitdet(size: str, base: int, peer_path: str | None) -> nn.Module:
-    """The ViTDet of mmdetection's project, or without a checkout the naive one."""
+    """The ViTDet of mmdetection's project; the naive one without a ``peer_path``."""
     return same_weights(vitdet_class(peer_path)(**vitdet_settings(size, base)), vitdet(size, base))
 
 
@@ -38,7 +38,7 @@ def vitdet_class(peer_path: str | None) -> Callable[..., nn.Module]:
     """The class of :func:`peer_vitdet`.
 
     Args:
-        peer_path: Checkout of mmdetection.
+        peer_path: Checkout of mmdetection, or None for the naive one.
 
     Raises:
         InputError: If the project is not in it or cannot be imported.
@@ -48,7 +48,7 @@ def vitdet_class(peer_path: str | None) -> Callable[..., nn.Module]:
     file = Path(peer_path) / PROJECT_FILE
     if not file.is_file():
         raise InputError(f'--peer-path {peer_path} has no {PROJECT_FILE}: give a checkout of mmdetection 3')
-    if _MODULE not in sys.modules:    # it registers itself with mmdet, which can be done once
+    if _MODULE not in sys.modules:    # it registers itself with mmdet, which is possible once
         spec = importlib.util.spec_from_file_location(_MODULE, file)
         module = importlib.util.module_from_spec(spec)
         try:
@@ -61,7 +61,7 @@ def vitdet_class(peer_path: str | None) -> Callable[..., nn.Module]:
 
 
 class TokenGrid(nn.Module):
-    """An MSPE layer as the patch embedding of ViTDet's project: images to tokens (B, rows, columns, D)."""
+    """An MSPE layer with the output of the ViTDet project's patch embedding: tokens (B, rows, columns, D)."""
 
     def __init__(self, layer: MultiScalePatchEmbed) -> None:
         super().__init__()
@@ -73,11 +73,11 @@ class TokenGrid(nn.Module):
 
 
 def stock_patch_embedding(model: nn.Module) -> nn.Module:
-    """A model of ours that embeds patches by mmseg's stock layer, with the pretrained kernel."""
+    """Replace the forward pass of a model's MSPE layer by that of mmseg's stock layer, with the pretrained kernel."""
     from mmseg.models.utils import PatchEmbed
     layer = find_patch_embed(model)
     stock = PatchEmbed(layer.in_channels, layer.embed_dims, kernel_size=layer.patch_size, stride=layer.patch_size,
                        padding='corner')
     stock.projection = layer.base
-    layer.forward = stock.forward    # what else the model asks its layer for stays
+    layer.forward = stock.forward    # other methods of the layer stay
     return model

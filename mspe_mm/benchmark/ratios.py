@@ -1,15 +1,18 @@
-"""A comparison: one candidate of ours against its peers, side by side in one process."""
+"""A comparison: one candidate of this package against its peers, side by side in one process."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from ..errors import InputError
-from .compute import count_flops, matmul
+from ..evaluation.flops import count_flops
+from ..runtime.fast_products import fast_cpu_products
+from .compute import matmul
 from .memory import OutOfMemory, allocator_peak, resident_peak
 from .timing import Step, calls_in_a_row, device_clock, interleave, paired_ratio, spread
 
@@ -18,7 +21,7 @@ PRELOAD = ('mspe_mm.seg', 'mspe_mm.det')    # what takes seconds to import
 
 @dataclass(frozen=True)
 class Settings:
-    """What holds for all candidates of a run."""
+    """Settings of all candidates of a run."""
 
     device: str = 'cpu'
     dtype: torch.dtype = torch.float32
@@ -29,7 +32,7 @@ class Settings:
     memory: bool = True
 
     def autocast(self) -> AbstractContextManager:
-        """Mixed precision as ``--amp`` has it; nothing in float32."""
+        """Mixed precision, as by ``--amp``; an empty context for float32."""
         if self.dtype == torch.float32:
             return nullcontext()
         return torch.autocast(torch.device(self.device).type, self.dtype)
@@ -37,15 +40,18 @@ class Settings:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One thing to be measured.
+    """One thing to measure.
 
     Args:
-        name: Its name in the table.
-        build: Makes the step from nothing; can be pickled, since memory is measured in other processes.
-        tokens: Tokens of an image.
-        images: Images that a step processes.
-        same_output: Whether the step returns the same as ours does, up to rounding.
-        work: Candidates of one name do the same work, however they go about it: each counts the fewest operations of all.
+        name: Name in the table.
+        build: Makes the step. It can be pickled, because memory is measured in other processes.
+        tokens: Number of tokens of an image.
+        images: Number of images that a step processes.
+        same_output: Whether the step returns the same values as ours, up to rounding.
+        work: Candidates with the same ``work`` compute the same result. All of them count the smallest number of
+            floating-point operations among them.
+        ours: Whether the model is one of this package. It then runs as the tools run it: within
+            :func:`~mspe_mm.runtime.fast_products.fast_cpu_products`, unless it is compiled.
     """
 
     name: str
@@ -54,18 +60,30 @@ class Candidate:
     images: int | None = None
     same_output: bool = False
     work: str | None = None
+    ours: bool = False
+
+    def step(self, compiled: bool) -> Step:
+        """The step of a new model. ``compiled`` says whether the models of this run are compiled."""
+        step = self.build()
+        if not self.ours or compiled:
+            return step
+
+        def by_fast_products(number: int) -> object:
+            with fast_cpu_products():
+                return step(number)
+        return by_fast_products
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Ours, and what it is held against.
+    """Our candidate and its peers.
 
     Args:
-        labels: What is compared, such as ``{'model': 'ViT-B', 'resolution': '512'}``.
+        labels: What the candidates have in common, such as ``{'model': 'ViT-B', 'resolution': '512'}``.
         ours: Our candidate.
-        peers: The others.
-        memory: Whether memory is of interest.
-        flops: Whether arithmetic is.
+        peers: The other candidates.
+        memory: Whether memory is measured.
+        flops: Whether floating-point operations are counted.
     """
 
     labels: dict[str, str]
@@ -77,17 +95,18 @@ class Comparison:
 
 def measure(comparison: Comparison, settings: Settings,
             progress: Callable[[Iterable[int]], Iterable[int]] = iter) -> list[dict]:
-    """Rows of a comparison, ours first.
+    """Measure a comparison.
 
     Args:
         comparison: What to measure.
-        settings: How.
-        progress: Wraps the numbers of the rounds: ``tqdm``, say.
+        settings: How to measure it.
+        progress: Wraps the iterable of round numbers, such as ``tqdm``.
 
     Returns:
-        For every candidate ``{'labels', 'candidate', 'peer', 'tokens', 'seconds', 'samples', 'ratio', 'images_per_second',
-        'flops', 'roofline', 'memory', 'memory_ratio', 'difference'}``. ``ratio`` and ``memory_ratio`` are ours over the
-        row's; what was not measured is None; a peer that ran out of memory has no ``seconds``.
+        A row per candidate, ours first: ``{'labels', 'candidate', 'peer', 'tokens', 'seconds', 'samples', 'ratio',
+        'images_per_second', 'flops', 'roofline', 'memory', 'memory_ratio', 'difference'}``. ``ratio`` and ``memory_ratio``
+        are ours divided by the row's. What was not measured is None, such as the ``seconds`` of a peer that ran out of
+        memory.
 
     Raises:
         InputError: If ours runs out of memory.
@@ -137,15 +156,16 @@ def _row(comparison: Comparison, candidate: Candidate) -> dict:
 
 def _build(candidate: Candidate, comparison: Comparison, settings: Settings) -> tuple[Step, dict[str, int] | None]:
     if not (settings.memory and comparison.memory):
-        return candidate.build(), None
+        return candidate.step(settings.compile), None
+    build = partial(candidate.step, settings.compile)
     if torch.device(settings.device).type == 'cuda':
-        return allocator_peak(candidate.build, settings.device)
-    memory = resident_peak(candidate.build, settings.threads, PRELOAD)
-    return candidate.build(), memory
+        return allocator_peak(build, settings.device)
+    memory = resident_peak(build, settings.threads, PRELOAD)
+    return build(), memory
 
 
 def _flops(candidates: Sequence[Candidate], steps: Sequence[Step]) -> list[int | None]:
-    counts = [count_flops(step) for step in steps]
+    counts = [count_flops(partial(step, 0)) or None for step in steps]    # 0: nothing could be observed
     works = [candidate.work or candidate.name for candidate in candidates]
     return [min((c for c, w in zip(counts, works) if w == work and c), default=None) for work in works]
 
@@ -161,13 +181,13 @@ def _differences(candidates: Sequence[Candidate], steps: Sequence[Step]) -> list
 
 
 def difference(ours: list[Tensor], peer: list[Tensor]) -> dict[str, float]:
-    """The largest absolute difference of two outputs, and that over the peer's largest value."""
+    """The largest absolute difference of two outputs, also relative to the peer's largest value."""
     largest = max((a.double() - b.double()).abs().max().item() for a, b in zip(ours, peer))
     return dict(absolute=largest, relative=largest / max(max(b.double().abs().max().item() for b in peer), 1e-30))
 
 
 def _tensors(output: object) -> Iterator[Tensor]:
-    """All tensors in what a step returns."""
+    """The tensors in the output of a step."""
     if isinstance(output, Tensor):
         yield output.detach()
     elif isinstance(output, (list, tuple)):

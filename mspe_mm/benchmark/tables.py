@@ -1,4 +1,4 @@
-"""Rows of a benchmark as tables, Markdown, JSON and a figure."""
+"""Rows of a benchmark as tables on a terminal, Markdown, JSON and a figure."""
 from __future__ import annotations
 
 import math
@@ -32,7 +32,7 @@ MEMORY = {
 
 
 def _spread(values: dict[str, float]) -> str:
-    """Median and quartiles, with three digits of the median."""
+    """Median and quartiles, to three significant digits of the median."""
     digits = max(0, 2 - math.floor(math.log10(max(values['median'], 1e-9))))
     return '{median:.{0}f} [{q1:.{0}f}, {q3:.{0}f}]'.format(digits, **values)
 
@@ -46,7 +46,7 @@ def _mib(size: int) -> str:
 
 
 def table(rows: list[dict], columns: dict[str, Callable[[dict], object]]) -> PrettyTable | None:
-    """One table; a column that no row fills is left out, and None comes of no column at all."""
+    """A table without its empty columns; None if all columns are empty."""
     cells = {name: ['' if cell(row) is None else cell(row) for row in rows] for name, cell in columns.items()}
     cells = {name: values for name, values in cells.items() if any(value != '' for value in values)}
     if not cells:
@@ -78,7 +78,7 @@ def write_report(results: dict, out_dir: str | Path) -> str:
 
 
 def heading(results: dict) -> str:
-    """What was measured on what, in one line."""
+    """Case, settings, device and versions in one line."""
     env, settings = results['environment'], results['settings']
     device = env.get('gpu') or f'{env["cpu"]}, {settings["threads"]} threads'
     versions = ', '.join(f'{name} {env[name]}' for name in ('torch', 'mmcv', 'mmseg', 'mmdet', 'timm') if env[name])
@@ -87,7 +87,7 @@ def heading(results: dict) -> str:
 
 
 def plot(results: dict, path: str | Path) -> None:
-    """Time and memory of ours over those of every peer, on a logarithmic axis; left of 1 ours takes less.
+    """Time and memory of ours, divided by those of each peer, on a logarithmic axis. Below 1 ours takes less.
 
     A peer that ran out of memory has no point.
     """

@@ -9,21 +9,21 @@ import numpy as np
 import torch
 
 Step = Callable[[int], object]
-"""What is timed. It is given the number of the round, so that all candidates of a round can draw the same."""
+"""The function that is timed. Its argument is the number of the round, which seeds the random draws of all candidates."""
 
 SHORTEST = 0.01
-"""Seconds; what is quicker is called several times in a row, so that the clock itself does not count."""
+"""Seconds. A quicker step is called several times in a row, so that the resolution of the clock does not matter."""
 
 
 def interleave(steps: Sequence[Step], rounds: Iterable[int], calls: Sequence[int],
                clock: Callable[[], float]) -> list[list[float]]:
-    """Time every step once a round; every other round in reverse order, so that nobody is always the second.
+    """Time every step once per round. Every other round has the reverse order, so that no step always follows the same one.
 
     Args:
-        steps: What to time, warmed up.
+        steps: Steps to time, already warmed up.
         rounds: 0, 1, 2, ...
-        calls: How often each step is called in a row.
-        clock: Seconds, after all work that was started.
+        calls: Number of calls in a row, by step.
+        clock: Returns seconds, after all work that was started is done.
 
     Returns:
         Seconds of one call, by step and round.
@@ -40,7 +40,7 @@ def interleave(steps: Sequence[Step], rounds: Iterable[int], calls: Sequence[int
 
 
 def calls_in_a_row(seconds: float) -> int:
-    """How often to call a step of so many seconds for at least :data:`SHORTEST`."""
+    """The number of calls, of so many seconds each, that take :data:`SHORTEST` at least."""
     return max(1, math.ceil(SHORTEST / max(seconds, 1e-7)))
 
 
@@ -51,10 +51,10 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 
 
 def paired_ratio(ours: Sequence[float], peer: Sequence[float]) -> dict[str, float]:
-    """Median and quartiles of the ratios within a round.
+    """Median and quartiles of the ratios of each round.
 
-    The two stand next to each other in time, so a machine that slows down for a while leaves their ratio alone, which it
-    does not the ratio of the medians.
+    The two times of a round are measured one after the other. A machine that is slow for a while changes both, and so not
+    their ratio; it would change the ratio of the medians.
     """
     return spread([a / b for a, b in zip(ours, peer)])
 

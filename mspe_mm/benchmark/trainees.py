@@ -1,4 +1,4 @@
-"""Models and made-up data to train: SETR, Mask R-CNN on ViTDet, and the backbone of that alone."""
+"""Models and synthetic data to train: SETR, Mask R-CNN on ViTDet, and its backbone alone."""
 from __future__ import annotations
 
 import torch
@@ -12,7 +12,7 @@ from .ratios import Settings
 from .training import Trainee
 
 TUNING = dict(base_weight=0.)
-"""With a kernel at the base size too (``tune_base``), a step is exactly one pass for each kernel."""
+"""Together with ``tune_base``, a step has exactly one pass per kernel."""
 
 
 def setr_trainee(size: str, base: int, tuned: bool, settings: Settings, attention: str = 'fused') -> Trainee:
@@ -31,13 +31,13 @@ def setr_trainee(size: str, base: int, tuned: bool, settings: Settings, attentio
 
 
 def mask_rcnn_trainee(size: str, base: int, tuned: bool, settings: Settings) -> Trainee:
-    """Mask R-CNN with four objects on every image."""
+    """Mask R-CNN with four objects per image."""
     from mmdet.models.detectors import MaskRCNN
     from mmdet.structures import DetDataSample
     from mmdet.structures.mask import BitmapMasks
     from mmengine.structures import InstanceData
     model = mask_rcnn(size, base, tuning=TUNING if tuned else None, tune_base=True)
-    # Samplers that draw their boxes would draw different ones in different candidates: here they take the first.
+    # The samplers take the first boxes instead of random ones, so that all candidates have the same boxes.
     for sampler in (model.rpn_head.sampler, model.roi_head.bbox_sampler):
         sampler.random_choice = lambda gallery, num: gallery[:num]
     boxes = torch.tensor([[0.1, 0.1, 0.5, 0.4], [0.4, 0.3, 0.9, 0.9], [0.0, 0.5, 0.3, 1.0], [0.6, 0.0, 1.0, 0.2]]) * base
@@ -60,7 +60,7 @@ def _with_head(model: nn.Module, host: type, samples: list, base: int, settings:
     compiled(model.backbone, settings.compile)
 
     def losses(images: Tensor) -> dict:
-        model.loss = host.loss.__get__(model)    # without Eq. 7
+        model.loss = host.loss.__get__(model)    # the host's loss, without Eq. 7
         try:
             return model(images, samples, mode='loss')
         finally:
@@ -72,8 +72,10 @@ def _with_head(model: nn.Module, host: type, samples: list, base: int, settings:
 
 def vitdet_trainee(size: str, base: int, tuned: bool, settings: Settings, peer: bool = False,
                    peer_path: str | None = None) -> Trainee:
-    """``MSPEViTDet``, or with ``peer`` the backbone of mmdetection's project on an MSPE layer; the loss is the mean square
-    of its features."""
+    """``MSPEViTDet``, or with ``peer`` the backbone of mmdetection's project on an MSPE layer.
+
+    The loss is the mean square of the features.
+    """
     model = vitdet(size, base, tune_base=True)
     layer = model.patch_embed
     if peer:

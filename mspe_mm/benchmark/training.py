@@ -1,4 +1,4 @@
-"""Ways to train at several resolutions in one step: the package's, and what it is held against."""
+"""Ways to train at several resolutions in one step: the one of this package and those that it is compared with."""
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -20,11 +20,11 @@ class Trainee:
     """A model in training and its data.
 
     Args:
-        model: The whole.
-        layer: Its MSPE layer.
+        model: The model.
+        layer: The MSPE layer of the model.
         images: (B, C, H, W) at the base resolution.
-        tuning_losses: The losses of Eq. 7, as the package computes them.
-        losses: The losses of one pass, as the host computes them, of images (B, C, h, w).
+        tuning_losses: Computes the losses of Eq. 7 by the package.
+        losses: Computes the losses of one pass by the host, from images (B, C, h, w).
     """
 
     model: nn.Module
@@ -34,7 +34,7 @@ class Trainee:
     losses: Callable[[Tensor], Losses]
 
     def passes(self, seed: int) -> list[tuple[int, tuple[int, int]]]:
-        """Kernel and resolution of every pass of a step, as the objective draws them."""
+        """Kernel index and resolution of each pass of a step, as drawn by the objective."""
         torch.manual_seed(seed)
         kernels = self.layer.kernel_sizes
         patches = [draw_patch_size(kernels, index) for index in range(len(kernels))]
@@ -49,11 +49,11 @@ class Trainee:
 
 
 def total(losses: Losses) -> Tensor:
-    """What a trainer minimises: everything with ``loss`` in its name."""
+    """The sum of all entries with ``loss`` in their names, which a trainer minimises."""
     return sum(sum(value) if isinstance(value, list) else value for name, value in losses.items() if 'loss' in name)
 
 
-# Ways to the gradients of a step. They return the loss, and leave the gradients in the parameters.
+# Each way computes the gradients of a step into the parameters and returns the loss.
 
 Way = Callable[[Trainee, int, Settings], Tensor]
 
@@ -92,7 +92,7 @@ def the_largest_alone(trainee: Trainee, seed: int, settings: Settings) -> Tensor
 
 
 def training(make: Callable[[], Trainee], way: Way, settings: Settings) -> Step:
-    """A step of training by ``way``, with the paper's optimiser; the round's number is the seed of the resolutions."""
+    """A step of training by ``way`` with the paper's optimiser. The number of the round seeds the resolutions."""
     trainee = make()
     optimizer = torch.optim.SGD([p for p in trainee.model.parameters() if p.requires_grad], lr=1e-3, momentum=0.9,
                                 weight_decay=5e-4)

@@ -1,4 +1,4 @@
-"""Second moments of pairs of vectors, gathered batch by batch, and what a linear map makes of them."""
+"""Second moments of pairs of vectors, accumulated batch by batch, and the error of a linear map on them."""
 from __future__ import annotations
 
 import torch

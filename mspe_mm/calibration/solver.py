@@ -6,11 +6,11 @@ pretrained kernel w and bias b is the least squares solution
     min over w', b' of  E (<x, w> + b - <u, w'> - b')^2  +  ridge * s * |w' - w_0|^2,
 
 the channels of the image taken together; s is the mean variance of the values of u, and ``w_0`` is w by PI-resize. Without
-ridge this is ``w' = A^T vec(w)``, ``b' = b + <constant, vec(w)>`` for the regression (A, constant) of x on (u, 1): least
-squares is linear in what is predicted, so that the tokens can be predicted at once, and x need not be kept.
+ridge this is ``w' = A^T vec(w)``, ``b' = b + <constant, vec(w)>`` for the regression (A, constant) of x on (u, 1). Least
+squares is linear in its targets, so that the tokens are predicted directly and x need not be kept.
 
-PI-resize solves the same problem for patches of white noise and a named downsampling model. Here both are measured: nothing
-is assumed of how u came from x. The ridge pulls towards PI-resize where the images say too little.
+PI-resize solves the same problem for patches of white noise and a named downsampling model. Calibration measures the patches
+and assumes no downsampling model. The ridge pulls towards PI-resize where the images determine too little.
 """
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def solve(moments: PairMoments, start: Tensor, ridges: Sequence[float], bias: bo
 
 @dataclass(frozen=True)
 class Calibration:
-    """A calibrated kernel and what it is worth.
+    """A calibrated kernel and its errors.
 
     Attributes:
         weight: w', (D, C, h, w), float64.
@@ -151,8 +151,8 @@ class Calibrator:
                                  f'{", ".join(patch_embed.kernels) or "none"}')
             if inputs > MAX_INPUTS:
                 raise ValueError(f'patches of {k} px have {inputs} values, and at most {MAX_INPUTS} can be calibrated')
-            self.moments[k] = tuple(PairMoments(inputs, patch_embed.embed_dims, patch_embed.base.weight.device)
-                                    for _ in ('fit', 'held out'))
+            fit, held_out = (PairMoments(inputs, patch_embed.embed_dims, patch_embed.base.weight.device) for _ in range(2))
+            self.moments[k] = fit, held_out
 
     @torch.no_grad()
     def update(self, images: Tensor, resized: Mapping[int, Tensor], held_out: bool = False) -> None:
@@ -183,10 +183,10 @@ class Calibrator:
         Raises:
             ValueError: If the images give nothing to calibrate from.
         """
-        layer, found = self.patch_embed, {}
+        layer, found = self.patch_embed, dict[int, Calibration]()
         for k, (fit, held_out) in self.moments.items():
             start = layer.resize_kernel(layer.base.weight, (k, k))
-            has_bias = layer.base.bias is not None
-            found[k] = calibrate(fit, held_out, start, ridges, has_bias)
-            layer.set_kernel(k, found[k].weight, layer.base.bias + found[k].bias if has_bias else None)
+            bias = layer.base.bias
+            found[k] = calibrate(fit, held_out, start, ridges, bias is not None)
+            layer.set_kernel(k, found[k].weight, None if bias is None else bias + found[k].bias)
         return found

@@ -35,6 +35,10 @@ class TimmClassifier(BaseModel):
 
     Raises:
         InputError: If timm does not know the name or cannot make or load the model.
+
+    Attributes:
+        timm_name: The model's name in timm.
+        img_size: The image size that the arguments give in pixels, one number or (height, width); None where they give none.
     """
 
     checkpoint_prefix = 'backbone.'
@@ -54,6 +58,7 @@ class TimmClassifier(BaseModel):
             data_preprocessor = dict(
                 type='ImgDataPreprocessor', **{key: [255 * value for value in config[key]] for key in ('mean', 'std')})
         super().__init__(data_preprocessor, init_cfg)
+        self.timm_name, self.img_size = timm_name, (model_kwargs or {}).get('img_size')
         self.backbone = backbone
         self.multi_resolution = resolutions and MultiResolutionTraining(resolutions)
 
@@ -63,7 +68,7 @@ class TimmClassifier(BaseModel):
         return self.backbone.num_classes
 
     def init_weights(self) -> None:
-        """Nothing: timm has initialised or loaded the weights, and mmengine would have it draw them anew."""
+        """Does nothing: timm has initialised or loaded the weights, and mmengine would initialise them again."""
 
     def forward(self, inputs: Tensor, data_samples: list[BaseDataElement] | None = None,
                 mode: str = 'tensor') -> Tensor | dict | list[BaseDataElement]:
@@ -116,14 +121,12 @@ class MSPEClassifier(TunedModel, TimmClassifier):
         InputError: If the model cannot be given the layer, saying why.
     """
 
-    def __init__(self, timm_name: str, *, model_kwargs: dict | None = None, **kwargs) -> None:
-        self._img_size = (model_kwargs or {}).get('img_size')
-        super().__init__(timm_name, model_kwargs=model_kwargs, **kwargs)
-
     def convert_backbone(self, patch_embed: dict | None) -> None:
         """Give the model its MSPE layer."""
-        base = self._img_size or resolve_model_data_config(self.backbone)['input_size'][1:]
-        super().convert_backbone({'base_resolution': base, **(patch_embed or {})})
+        settings = dict(patch_embed or {})
+        self.img_size = settings.get('base_resolution') or self.img_size
+        settings['base_resolution'] = self.img_size or resolve_model_data_config(self.backbone)['input_size'][1:]
+        super().convert_backbone(settings)
 
     @staticmethod
     def is_annotated(data_sample: BaseDataElement) -> bool:

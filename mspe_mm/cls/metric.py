@@ -7,6 +7,7 @@ import numpy as np
 from mmengine.evaluator import BaseMetric
 from mmengine.registry import METRICS
 
+from ..bootstrap import interval, resampled_counts
 from .class_checks import check_classes
 
 
@@ -14,12 +15,12 @@ from .class_checks import check_classes
 class TopKAccuracy(BaseMetric):
     """Share of images, in percent, whose label is among the k highest scores.
 
-    Of equal scores the lower class goes first, as in a stable sort; a score that is not a number is never right.
+    Ties are broken in favour of the lower class, as by a stable sort. A score that is NaN never counts as correct.
 
     Args:
         topk: The k's.
         bootstrap: Resamples of the images for 95% intervals; 0 for none.
-        **kwargs: mmengine's.
+        **kwargs: Arguments of mmengine's ``BaseMetric``.
     """
 
     def __init__(self, topk: Sequence[int] = (1, 5), bootstrap: int = 0, **kwargs) -> None:
@@ -27,10 +28,10 @@ class TopKAccuracy(BaseMetric):
         self.topk, self.bootstrap = tuple(topk), bootstrap
 
     def process(self, data_batch: object, data_samples: Sequence[dict]) -> None:
-        """Keep the place of the label, from 0, in the order of ``pred_score``.
+        """Store the rank of the label among the scores; 0 is the highest score.
 
         Raises:
-            InputError: If the model has another number of classes than the data set.
+            InputError: If the model and the data set differ in their number of classes.
         """
         for sample in data_samples:
             scores, label = sample['pred_score'], int(sample['gt_label'])
@@ -40,13 +41,10 @@ class TopKAccuracy(BaseMetric):
             self.results.append(int(before.sum()))
 
     def compute_metrics(self, results: list[int]) -> dict:
-        """``top-k`` for each k, and ``intervals`` {metric: [low, high]} with ``bootstrap``."""
+        """``top-k`` for each k, and with ``bootstrap`` also ``intervals`` {metric: [low, high]}."""
         ranks = np.array(results)
         metrics: dict = {f'top-{k}': float((ranks < k).mean()) * 100 for k in self.topk}
         if self.bootstrap:
-            # The same resamples for every method and resolution, so that their rows can be compared.
-            counts = np.random.default_rng(0).multinomial(len(ranks), np.full(len(ranks), 1 / len(ranks)),
-                                                          size=self.bootstrap)
-            metrics['intervals'] = {
-                f'top-{k}': np.percentile(counts @ (ranks < k) / len(ranks) * 100, (2.5, 97.5)).tolist() for k in self.topk}
+            counts = resampled_counts(len(ranks), self.bootstrap)
+            metrics['intervals'] = {f'top-{k}': interval(counts @ (ranks < k) / len(ranks) * 100) for k in self.topk}
         return metrics

@@ -24,7 +24,7 @@ class RelativeAttention(nn.Module):
     Args:
         dim: Width of the tokens.
         num_heads: Number of heads.
-        grid: (rows, columns) of tokens; farther offsets are the farthest of this grid.
+        grid: (rows, columns) of tokens; larger offsets are clipped to those of this grid.
     """
 
     def __init__(self, dim: int, num_heads: int, grid: tuple[int, int]) -> None:

@@ -4,6 +4,7 @@
 """
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from mmengine.structures import BaseDataElement
 from PIL import Image
 from timm.data import create_transform, resolve_data_config
 from timm.models import get_pretrained_cfg
+from torch import nn
 
 from ..errors import InputError
 
@@ -44,23 +46,35 @@ class TimmTransform:
     """``timm.data.create_transform`` up to bytes: normalisation is the model's.
 
     Args:
-        timm_name: Model whose image size, interpolation and crop are taken; by the tools that of the config's model.
-        img_size: Another image size in pixels, one number or (height, width); by the tools that of the config's model.
+        timm_name: Model whose image size, interpolation and crop are taken; by default the model that is run.
+        img_size: Another image size in pixels, one number or (height, width); by default that of the model that is run.
         is_training: Random crop, flip and colour jitter, or resize and centre crop.
         **settings: Of ``create_transform``; they go before the model's.
     """
 
     def __init__(self, timm_name: str | None = None, img_size: int | tuple[int, int] | None = None,
                  is_training: bool = False, **settings) -> None:
-        pretrained_cfg = get_pretrained_cfg(timm_name) if timm_name else None
-        config = resolve_data_config(settings, pretrained_cfg=pretrained_cfg.to_dict() if pretrained_cfg else None)
-        if img_size is not None:
-            config['input_size'] = (3, img_size, img_size) if isinstance(img_size, int) else (3, *img_size)
-        self.transform = create_transform(**{**config, **settings}, is_training=is_training, normalize=False)
+        self.timm_name, self.img_size = timm_name, img_size
+        self.settings = dict(settings, is_training=is_training)
+        self.transform = _create(timm_name, img_size, **self.settings)
+
+    def match_model(self, model: nn.Module) -> None:
+        """Take the name and the image size that were not given from ``model.timm_name`` and ``model.img_size``."""
+        self.transform = _create(self.timm_name or getattr(model, 'timm_name', None),
+                                 self.img_size or getattr(model, 'img_size', None), **self.settings)
 
     def __call__(self, results: dict) -> dict:
         results['img'] = self.transform(results['img']).permute(1, 2, 0).numpy()
         return results
+
+
+def _create(timm_name: str | None, img_size: int | tuple[int, int] | None, is_training: bool, **settings) -> Callable:
+    pretrained_cfg = get_pretrained_cfg(timm_name) if timm_name else None
+    known = pretrained_cfg.to_dict() if pretrained_cfg else None
+    config = resolve_data_config(dict(settings, img_size=None), pretrained_cfg=known)    # timm refuses to know nothing
+    if img_size is not None:
+        config['input_size'] = (3, img_size, img_size) if isinstance(img_size, int) else (3, *img_size)
+    return create_transform(**{**config, **settings}, is_training=is_training, normalize=False)
 
 
 @TRANSFORMS.register_module()

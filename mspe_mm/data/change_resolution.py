@@ -3,7 +3,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 import torch
 from mmengine.dataset import Compose
@@ -14,7 +13,7 @@ from ..errors import InputError
 from ..layers.resize import ANTIALIASED, resize_image
 from . import degradations, resize_if_larger  # noqa: F401  registers them
 
-OPENCV = dict(bilinear=cv2.INTER_LINEAR, bicubic=cv2.INTER_CUBIC, area=cv2.INTER_AREA, nearest=cv2.INTER_NEAREST)
+OPENCV = dict(bilinear='INTER_LINEAR', bicubic='INTER_CUBIC', area='INTER_AREA', nearest='INTER_NEAREST')
 PILLOW = dict(bilinear=Image.BILINEAR, bicubic=Image.BICUBIC)
 
 
@@ -29,7 +28,9 @@ def imresize(image: np.ndarray, size: tuple[int, int], interpolation: str = 'bil
         return resize_image(tensor, size, interpolation, antialias)[0].permute(1, 2, 0).numpy()
     if antialias and interpolation in ANTIALIASED:
         return np.array(Image.fromarray(image).resize(size[::-1], PILLOW[interpolation]))
-    return cv2.resize(image, size[::-1], interpolation=OPENCV[interpolation])
+    import cv2  # here, because every host registers ChangeResolution and few configs name it
+
+    return cv2.resize(image, size[::-1], interpolation=getattr(cv2, OPENCV[interpolation]))
 
 
 @TRANSFORMS.register_module()

@@ -1,7 +1,9 @@
-"""What codecs and sensors do to small images, as transforms for the ``degrade`` pipeline of a config."""
+"""What codecs and sensors do to small images, as transforms for the ``degrade`` pipeline of a config.
+
+OpenCV is imported where it is used: every host registers these transforms, and few configs name them.
+"""
 from __future__ import annotations
 
-import cv2
 import numpy as np
 from mmengine.registry import TRANSFORMS
 
@@ -20,6 +22,7 @@ class CompressJPEG:
         self.quality = quality
 
     def __call__(self, results: dict) -> dict:
+        import cv2
         order = slice(None, None, -1 if results.get('channel_order') == 'rgb' else 1)    # OpenCV's is BGR
         image = np.ascontiguousarray(results['img'][..., order])
         _, encoded = cv2.imencode('.jpg', image, [cv2.IMWRITE_JPEG_QUALITY, self.quality])
@@ -39,6 +42,7 @@ class AddBlur:
         self.sigma = sigma
 
     def __call__(self, results: dict) -> dict:
+        import cv2
         results['img'] = cv2.GaussianBlur(results['img'], (0, 0), self.sigma)
         return results
 

@@ -5,8 +5,25 @@ from pathlib import Path
 
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS
+from mmengine.utils import scandir
 
-from .pairs import find_images
+from ..errors import InputError
+
+IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
+
+
+def find_images(folder: str | Path) -> list[str]:
+    """Paths of the images in a folder and the folders inside, relative to it and sorted.
+
+    Raises:
+        InputError: If the folder does not exist or holds no image.
+    """
+    if not Path(folder).is_dir():
+        raise InputError(f'folder {folder} does not exist')
+    names = sorted(scandir(str(folder), IMAGE_SUFFIXES, recursive=True, case_sensitive=False))
+    if not names:
+        raise InputError(f'there are no images in {folder} ({", ".join(IMAGE_SUFFIXES)})')
+    return names
 
 
 @DATASETS.register_module()

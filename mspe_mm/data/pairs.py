@@ -8,27 +8,10 @@ import numpy as np
 import torch
 from mmengine.dataset import Compose
 from mmengine.structures import BaseDataElement
-from mmengine.utils import scandir
 from torch import Tensor, nn
 
 from ..errors import InputError
 from .change_resolution import ChangeResolution
-
-IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
-
-
-def find_images(folder: str | Path) -> list[str]:
-    """Paths of the images in a folder and the folders inside, relative to it and sorted.
-
-    Raises:
-        InputError: If the folder does not exist or holds no image.
-    """
-    if not Path(folder).is_dir():
-        raise InputError(f'folder {folder} does not exist')
-    names = sorted(scandir(str(folder), IMAGE_SUFFIXES, recursive=True, case_sensitive=False))
-    if not names:
-        raise InputError(f'there are no images in {folder} ({", ".join(IMAGE_SUFFIXES)})')
-    return names
 
 
 def evenly(count: int, among: int) -> list[int]:
@@ -43,14 +26,14 @@ def image_steps(pipeline: Sequence[dict]) -> list[dict]:
 
 
 def normalised(image: np.ndarray, preprocessor: nn.Module) -> Tensor:
-    """An (H, W, C) image as the model's data preprocessor makes it, (1, C, H, W), without what that fills up around it."""
+    """An (H, W, C) image as the model's data preprocessor makes it, (1, C, H, W), with padding removed."""
     tensor = torch.from_numpy(image.transpose(2, 0, 1).copy())
     inputs = preprocessor(dict(inputs=[tensor], data_samples=[BaseDataElement()]))['inputs']
     return inputs[..., :image.shape[0], :image.shape[1]]
 
 
 class ImagePairs:
-    """The images of a folder at the base resolution, each with its likes for smaller or larger patches.
+    """The images of a folder at the base resolution, paired with its resized copies.
 
     Args:
         folder: Where the images are.

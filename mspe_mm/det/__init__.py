@@ -8,8 +8,8 @@ except ModuleNotFoundError as error:
         f'mspe_mm.det needs MMDetection and mmcv with its compiled ops, and {error.name!r} is missing: install '
         'mspe_mm[onedl] (maintained) or mspe_mm[upstream] (the 2024 releases)') from error
 
-from ..data import image_folder  # noqa: F401
-from ..runtime import hooks  # noqa: F401
+from ..data import change_resolution, image_folder  # noqa: F401
+from ..runtime import hooks, runner  # noqa: F401
 from .class_checks import DatasetCheckHook
 from .data_preprocessor import MSPEDetDataPreprocessor
 from .detectors import MSPEFCOS, MSPECascadeRCNN, MSPEFasterRCNN, MSPEMaskRCNN, MSPERetinaNet, MultiResolutionDetectorMixin

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from mmengine.fileio import get_local_path
 from mmengine.hooks import Hook
@@ -12,6 +12,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from ..errors import InputError
+from ..runtime.data_checks import leaf_datasets
 
 
 @HOOKS.register_module()
@@ -56,16 +57,6 @@ def check_classes(dataset: object, model: nn.Module) -> None:
             if head.num_classes != len(classes):
                 raise InputError(f'{name}.num_classes={head.num_classes}, and {leaf.ann_file} is read with {len(classes)} '
                                  'classes: set num_classes or metainfo.classes')
-
-
-def leaf_datasets(dataset: object) -> Iterator[object]:
-    """The data sets inside wrappers such as ``ConcatDataset`` and ``RepeatDataset``."""
-    inner: Sequence = getattr(dataset, 'datasets', None) or [getattr(dataset, 'dataset', None)]
-    if inner[0] is None:
-        yield dataset
-        return
-    for part in inner:
-        yield from leaf_datasets(part)
 
 
 def class_heads(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:

@@ -1,11 +1,11 @@
 """The reference frame: the coordinates of an image at the detector's base resolution.
 
 The token grid does not change with the input, so all that follows the patch embedding sees the base resolution: features,
-anchors, proposals, RoIs, and the annotations in training. This module is the one place that knows of any other.
+anchors, proposals, RoIs, and the annotations in training. Only this module handles other resolutions.
 
-How an image says at which resolution it is: by its patches. The layer gives a (padded) batch of H x W px patches of
-k_h x k_w px, and a patch is ``patch_size`` pixels of the reference frame; one pixel of the batch is thus
-``patch_size / k`` pixels of the frame, on each axis. At the base resolution k is the patch size and nothing changes.
+The resolution is inferred from the patch size. The layer cuts a (padded) batch of H x W px into patches of k_h x k_w px, and
+a patch is ``patch_size`` pixels of the reference frame. So one pixel of the batch is ``patch_size / k`` pixels of the frame
+on each axis. At the base resolution k is the patch size and nothing changes.
 With the ``'fixed'`` policy a 512 x 512 batch has 8 px patches for a base resolution of 1024 x 1024, scale 2; with
 ``'constant'`` the patch is always the base one and the frame is the batch: the stock detector.
 
@@ -60,7 +60,7 @@ def frame_ratio(patch_embed: MultiScalePatchEmbed, batch_size: tuple[int, int]) 
 
 
 def frame_metainfo(metainfo: dict, patch_embed: MultiScalePatchEmbed, batch_size: tuple[int, int]) -> dict:
-    """What of an image's metadata is different in the frame.
+    """The entries of an image's metadata that differ in the frame.
 
     Sizes are rounded up: a box at the border of the image must not be clipped.
 

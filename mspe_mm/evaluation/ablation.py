@@ -1,15 +1,15 @@
-"""Ablations: variants of one config, each with several seeds, as one table with mean and spread.
+"""Ablations: variants of one config, each trained with several seeds, in one table of mean and standard deviation.
 
 A plan is a small config file:
 
-    base = '../setr_mspe_camvid.py'                # relative to the plan; its load_from is the model that is tuned
+    base = '../setr_mspe_camvid.py'                # path relative to the plan; its load_from is tuned
     seeds = (0, 1, 2)
     resolutions = [60, 120, 180]                   # as for tools/eval_multiscale.py
-    references = ['flexivit', 'img_resize']        # methods that need no tuning, measured once
-    images = 'data/camvid/images/train'            # only for variants that are calibrated
+    references = ['flexivit', 'img_resize']        # untuned methods, measured once
+    images = 'data/camvid/images/train'            # images that calibrate; for variants with init='calibrated'
     variants = dict(default={}, native={'model.backbone.parameterization': 'native'}, ...)
 
-The settings of a variant are keys of the config and their values, as in ``--cfg-options``, and those of :data:`SETTINGS`.
+A variant is a dict of config keys and their values, as in ``--cfg-options``, and of :data:`SETTINGS`.
 """
 from __future__ import annotations
 
@@ -23,21 +23,22 @@ import matplotlib.pyplot as plt
 from mmengine.config import Config
 from prettytable import PrettyTable
 
-from ..errors import InputError
-from .report import figure_of, finish_panel, number, save_json, write_tables
+from ..errors import InputError, check_distinct
+from .report import figure_of, finish_panel, number, save_json, value_of, write_tables
 
 INITS = ('pi', 'calibrated', 'random')
 SETTINGS = ('init', 'num_images', 'tune', 'degrade')
-"""init: what the kernels start from: PI-resize, tools/calibrate.py, or numbers drawn as for any convolution.
-num_images: How many images calibrate, by default all.
-tune: False leaves the kernels as they start.
-degrade: Pipeline of the config by which images lose their resolution in calibration and evaluation, see tools/calibrate.py.
+"""init: Initial kernels: ``'pi'`` (PI-resize), ``'calibrated'`` (tools/calibrate.py) or ``'random'`` (PyTorch's ``Conv2d``).
+num_images: Number of images that calibrate; default all.
+tune: Whether the kernels are tuned; False measures the initial kernels.
+degrade: Key of a pipeline in the config that lowers the resolution of images, in calibration and evaluation. See
+    tools/calibrate.py.
 """
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One line of the table: ``options`` on top of the base config, and :data:`SETTINGS`."""
+    """A row of the table: ``options`` on top of the base config, and :data:`SETTINGS`."""
 
     name: str
     options: dict = field(default_factory=dict)
@@ -47,13 +48,13 @@ class Variant:
     degrade: str | None = None
 
     def seeds(self, seeds: Sequence[int]) -> Sequence[int]:
-        """Those of ``seeds`` that make a difference: what is neither drawn nor tuned needs one."""
+        """The seeds that the variant is run with. Deterministic variants use the first seed only."""
         return seeds if self.tune or self.init == 'random' else seeds[:1]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What tools/ablate.py runs; resolutions are texts, as on a command line."""
+    """The runs of tools/ablate.py. ``resolutions`` are strings, as on the command line."""
 
     base: Path
     seeds: tuple[int, ...]
@@ -64,16 +65,16 @@ class Plan:
 
 
 def read_plan(path: str | Path) -> Plan:
-    """The plan in a config file.
+    """Read a plan from a config file.
 
     Raises:
-        InputError: Naming what is missing, unknown or contradictory.
+        InputError: If the file cannot be read, or a setting is missing, unknown, repeated or contradictory.
     """
     if not Path(path).is_file():
         raise InputError(f'plan {path} does not exist')
     try:
         cfg = Config.fromfile(str(path), lazy_import=False).to_dict()
-    except Exception as error:    # whatever the file does
+    except Exception as error:    # a config is Python: it can raise anything
         raise InputError(f'plan {path} cannot be read: {" ".join(str(error).split())}') from error
     missing = [key for key in ('base', 'seeds', 'resolutions', 'variants') if not cfg.get(key)]
     if missing:
@@ -84,15 +85,17 @@ def read_plan(path: str | Path) -> Plan:
     variants = tuple(read_variant(name, settings) for name, settings in cfg['variants'].items())
     if not cfg.get('images') and any(variant.init == 'calibrated' for variant in variants):
         raise InputError(f'plan {path} has a variant with init=\'calibrated\', and no images: set images to a folder')
+    check_distinct(cfg['seeds'], f'seeds of plan {path}')
+    check_distinct(map(str, cfg['resolutions']), f'resolutions of plan {path}')
     return Plan(base, tuple(cfg['seeds']), tuple(map(str, cfg['resolutions'])), variants, tuple(cfg.get('references', ())),
                 cfg.get('images'))
 
 
 def read_variant(name: str, settings: Mapping) -> Variant:
-    """A variant of a plan.
+    """Read a variant of a plan.
 
     Raises:
-        InputError: For a name that is no folder's, or an unknown init.
+        InputError: If the name cannot name a folder, or ``init`` is unknown.
     """
     if not re.fullmatch(r'[a-zA-Z0-9][\w.+-]*', name):
         raise InputError(f'variant {name!r} gives a folder its name: use letters, digits and then _ . + -')
@@ -104,48 +107,58 @@ def read_variant(name: str, settings: Mapping) -> Variant:
 
 
 def mean_and_spread(values: Sequence[float]) -> tuple[float, float | None]:
-    """Mean and standard deviation of a sample (with n - 1); of one value there is none."""
+    """Mean and sample standard deviation (n - 1); None instead of the latter for a single value."""
     return mean(values), stdev(values) if len(values) > 1 else None
 
 
 def summary(rows: Sequence[dict], metric: str) -> dict[str, dict[tuple[int, int] | str, tuple[float, float | None]]]:
-    """Mean and spread over the seeds by variant, at each resolution and, as ``'mean'``, of the mean over resolutions.
+    """Mean and spread over the seeds of each variant.
+
+    A row without a value (:func:`~mspe_mm.evaluation.report.value_of`) is left out, as in the curves of a sweep. Seeds that
+    lack a value at some resolution are left out of ``'mean'``.
 
     Args:
         rows: ``{'variant', 'seed', 'resolution', 'metrics'}``.
-        metric: One of their metrics; a row without it counts as 0, as in the curves.
+        metric: The metric to summarise.
+
+    Returns:
+        ``{variant: {resolution: (mean, spread)}}``. The key ``'mean'`` holds mean and spread of each seed's mean over all
+        resolutions. The spread of a single seed is None. A resolution without a value, and a mean without a complete
+        seed, is absent.
     """
     result = {}
     for name in dict.fromkeys(row['variant'] for row in rows):
         values: dict = {}
         for row in rows:
             if row['variant'] == name:
-                values.setdefault(tuple(row['resolution']), {})[row['seed']] = row['metrics'].get(metric) or 0.
-        whole = set.intersection(*(set(by_seed) for by_seed in values.values()))
-        averages = [mean(by_seed[seed] for by_seed in values.values()) for seed in sorted(whole)]
-        result[name] = {size: mean_and_spread([*by_seed.values()]) for size, by_seed in sorted(values.items())}
+                by_seed, value = values.setdefault(tuple(row['resolution']), {}), value_of(row, metric)
+                if value is not None:
+                    by_seed[row['seed']] = value
+        complete = set.intersection(*(set(by_seed) for by_seed in values.values()))
+        averages = [mean(by_seed[seed] for by_seed in values.values()) for seed in sorted(complete)]
+        result[name] = {size: mean_and_spread([*by_seed.values()]) for size, by_seed in sorted(values.items()) if by_seed}
         if averages:
             result[name]['mean'] = mean_and_spread(averages)
     return result
 
 
 def ablation_table(rows: Sequence[dict], metric: str) -> PrettyTable:
-    """A row a variant, a column a resolution and one for their mean; with several seeds mean ± standard deviation."""
+    """One metric: a row per variant, a column per resolution and one for the mean over them; mean ± standard deviation."""
     found = summary(rows, metric)
     sizes = sorted({tuple(row['resolution']) for row in rows})
     table = PrettyTable([metric, 'seeds', *('{} x {}'.format(*size) for size in sizes), 'mean'])
     table.align = 'r'
     table.align[metric] = 'l'
     for name, cells in found.items():
-        seeds = len({row['seed'] for row in rows if row['variant'] == name})
-        table.add_row([name, seeds, *(_cell(cells.get(key)) for key in (*sizes, 'mean'))])
+        of_variant = [row for row in rows if row['variant'] == name]
+        measured = {tuple(row['resolution']) for row in of_variant}
+        texts = [_cell(cells.get(size)) if size in measured else '' for size in sizes]    # '': no row, '-': no value
+        table.add_row([name, len({row['seed'] for row in of_variant}), *texts, _cell(cells.get('mean'))])
     return table
 
 
 def _cell(value: tuple[float, float | None] | None) -> str:
-    if value is None:
-        return ''
-    average, spread = value
+    average, spread = value or (None, None)
     return number(average) if spread is None else f'{number(average)} ± {number(spread)}'
 
 
@@ -155,10 +168,11 @@ def write_ablation(rows: Sequence[dict], out_dir: str | Path, header: dict, metr
     Args:
         rows: See :func:`summary`.
         out_dir: Folder to write to.
-        header: What identifies the ablation; stands before the rows.
-        metrics: Metrics with a table and a panel of their own; those that were not measured are left out.
+        header: Entries of the file that precede the rows: plan, base config, checkpoint.
+        metrics: Metrics that get a table and a panel each. Metrics that no row has are left out.
     """
-    out_dir, metrics = Path(out_dir), [name for name in metrics if any(name in row['metrics'] for row in rows)]
+    out_dir = Path(out_dir)
+    metrics = [name for name in metrics if any(name in row['metrics'] for row in rows)] or [*metrics[:1]]
     save_json(dict(header, rows=list(rows)), out_dir / 'ablation.json')
     text = write_tables([ablation_table(rows, metric) for metric in metrics], out_dir / 'table.md')
     with figure_of(out_dir / 'ablation.png', len(metrics)) as panels:
@@ -168,7 +182,7 @@ def write_ablation(rows: Sequence[dict], out_dir: str | Path, header: dict, metr
             colors = plt.get_cmap('tab20').colors
             for index, (name, cells) in enumerate(found.items()):
                 places = [place for place, size in enumerate(sizes) if size in cells]
-                averages, spreads = zip(*(cells[sizes[place]] for place in places))
+                averages, spreads = zip(*(cells[sizes[place]] for place in places)) if places else ((), ())
                 axes.errorbar(places, averages, [spread or 0. for spread in spreads], marker='o', markersize=3, capsize=2,
                               linewidth=1.2, color=colors[index % len(colors)], label=name)
             axes.set_xticks(range(len(sizes)), ['{} × {}'.format(*size) for size in sizes])

@@ -1,4 +1,4 @@
-"""What the sweep needs to know of object detection and instance segmentation."""
+"""Object detection and instance segmentation in the sweep."""
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -18,13 +18,13 @@ TABLE_METRICS = tuple(f'{kind} {ap}' for kind in KINDS for ap in AVERAGE_PRECISI
 
 
 def evaluator_config(config: dict | list, bootstrap: int) -> dict | list:
-    """The config's evaluator, as it is.
+    """The config's evaluator, unchanged.
 
     Raises:
-        InputError: If its figures cannot be read, or intervals are wanted.
+        InputError: If it measures no box or mask AP, or with ``bootstrap``.
     """
     if bootstrap:
-        raise InputError('intervals over images (--bootstrap) exist for segmentation only: leave --bootstrap out')
+        raise InputError('there are no intervals over images (--bootstrap) of average precisions: leave --bootstrap out')
     metrics = config if isinstance(config, (list, tuple)) else [config]
     coco = [metric for metric in metrics if metric['type'] == 'CocoMetric']
     if not coco:
@@ -33,36 +33,50 @@ def evaluator_config(config: dict | list, bootstrap: int) -> dict | list:
                          'the config a CocoMetric with the annotations in COCO format')
     if any(metric.get('format_only') for metric in coco):
         raise InputError('test_evaluator has format_only=True, which measures nothing: set it to False')
+    if not {*KINDS.values()} & {*_kinds(coco[0])}:
+        raise InputError(f'the multi-scale evaluation of a detector reports box and mask AP, and metric of CocoMetric is '
+                         f"{coco[0]['metric']!r}: set it to 'bbox' or ['bbox', 'segm']")
+    if 'mAP' not in _items(coco[0]):
+        raise InputError('the multi-scale evaluation of a detector reports mAP: add it to metric_items of CocoMetric')
     return config
+
+
+def _kinds(coco: dict) -> tuple[str, ...]:
+    """What a ``CocoMetric`` compares: ``'bbox'``, ``'segm'``."""
+    kinds = coco.get('metric', 'bbox')
+    return (kinds, ) if isinstance(kinds, str) else tuple(kinds)
+
+
+def _items(coco: dict) -> tuple[str, ...]:
+    """What a ``CocoMetric`` measures of each: ``'mAP'``, ``'mAP_50'``, ..."""
+    return tuple(coco.get('metric_items') or AVERAGE_PRECISIONS.values())
 
 
 def read_metrics(metrics: dict[str, float], config: dict | list) -> dict[str, float]:
     """Average precisions in percent under the names of :data:`TABLE_METRICS`.
 
-    A model that detects nothing has an AP of 0, where ``CocoMetric`` returns no figure at all. An object size without
-    annotations has none, where it returns -1.
+    What ``CocoMetric`` is not asked to measure (``metric``, ``metric_items``) is absent. A model that detects nothing has an
+    AP of 0; ``CocoMetric`` then returns no metrics. The AP of an object size without annotations is NaN; ``CocoMetric`` then
+    returns -1.
 
     Args:
-        metrics: What the evaluator returned.
-        config: The evaluator's config.
+        metrics: Metrics that the evaluator returned.
+        config: Config of the evaluator.
     """
     coco = next(metric for metric in (config if isinstance(config, (list, tuple)) else [config])
                 if metric['type'] == 'CocoMetric')
-    measured = coco.get('metric', 'bbox')
-    measured = (measured, ) if isinstance(measured, str) else measured
     prefix = coco.get('prefix') or 'coco'
     found = {}
     for kind, host_kind in KINDS.items():
-        if host_kind not in measured:
-            continue
-        for name, host_name in AVERAGE_PRECISIONS.items():
-            value = metrics.get(f'{prefix}/{host_kind}_{host_name}', 0.)
-            found[f'{kind} {name}'] = float('nan') if value < 0 else value * 100
+        for name, item in AVERAGE_PRECISIONS.items():
+            if host_kind in _kinds(coco) and item in _items(coco):
+                value = metrics.get(f'{prefix}/{host_kind}_{item}', 0.)
+                found[f'{kind} {name}'] = float('nan') if value < 0 else value * 100
     return found
 
 
 def batch_size(model: nn.Module, resolution: tuple[int, int]) -> tuple[int, int]:
-    """(height, width) in pixels of the batch that an image of ``resolution`` becomes: its canvas."""
+    """(height, width) in pixels of a batch of images of ``resolution``: the canvas that they are padded to."""
     if isinstance(model.data_preprocessor, MSPEDetDataPreprocessor):
         return canvas_size([resolution], find_patch_embed(model).grid_size)
     return tuple(resolution)
@@ -70,5 +84,5 @@ def batch_size(model: nn.Module, resolution: tuple[int, int]) -> tuple[int, int]
 
 @contextmanager
 def scaled_inference(model: nn.Module, scale: tuple[float, float]) -> Iterator[None]:
-    """Nothing of a detector depends on the resolution: its heads see the reference frame."""
+    """No inference setting of a detector depends on the resolution: its heads see the reference frame."""
     yield

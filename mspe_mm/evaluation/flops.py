@@ -1,4 +1,4 @@
-"""Counting the arithmetic of a model."""
+"""Counting the floating-point operations of a model."""
 from __future__ import annotations
 
 import math
@@ -12,14 +12,17 @@ from ..runtime.compilation import without_compiling
 
 
 def count_flops(run: Callable[[], object]) -> int:
-    """Floating-point operations of matrix products, convolutions and attention in ``run()``; a multiply-add is two."""
+    """Floating-point operations of ``run()``: matrix products, convolutions and attention; a multiply-add counts as two.
+
+    The count is 0 if nothing could be observed, as in code that was compiled before PyTorch 2.6.
+    """
     with without_compiling(), FlopCounterMode(display=False, custom_mapping=_missing_formulas()) as counter:
         run()
     return counter.get_total_flops()
 
 
 def _missing_formulas() -> dict:
-    """What PyTorch's counter would leave out: fused attention on CPUs, of which 2.1 has none, and oneDNN's products."""
+    """Operations that PyTorch's counter does not know: fused attention on a CPU (absent from 2.1) and oneDNN's products."""
     attention = '_scaled_dot_product_flash_attention_for_cpu'
     formulas = {attention: lambda q, k, v, *_, **__: _attention(q, k, v),
                 f'{attention}_backward': lambda _, q, k, v, *__, **___: 2 * _attention(q, k, v)}
@@ -30,12 +33,12 @@ def _missing_formulas() -> dict:
 
 
 def _attention(q: Tensor | torch.Size, k: Tensor | torch.Size, v: Tensor | torch.Size) -> int:
-    """``q k^T`` and its product with v, of tensors (B, heads, L, d) or, as later versions have it, their shapes."""
+    """``q k^T`` and its product with v, of shape (B, heads, L, d). PyTorch passes shapes, early versions tensors."""
     (batch, heads, queries, d), (*_, keys, _), (*_, dim) = (getattr(x, 'shape', x) for x in (q, k, v))
     return 2 * batch * heads * queries * keys * (d + dim)
 
 
 def _linear(x: Tensor | torch.Size, weight: Tensor | torch.Size) -> int:
-    """``x weight^T``, of (..., in) and (out, in), likewise."""
+    """``x weight^T``, of shapes (..., in) and (out, in); arguments as for :func:`_attention`."""
     (*rows, inputs), (outputs, _) = (getattr(tensor, 'shape', tensor) for tensor in (x, weight))
     return 2 * math.prod(rows) * inputs * outputs

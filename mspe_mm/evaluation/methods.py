@@ -1,4 +1,4 @@
-"""The methods that are compared at a resolution, all from one checkpoint."""
+"""The methods that a sweep compares, all on the same model and weights."""
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -7,40 +7,41 @@ from contextlib import contextmanager
 from torch import Tensor, nn
 
 from ..layers.patch_embed import MultiScalePatchEmbed
-from ..models.find import find_patch_embed
+from ..models.find import find_patch_embed, patch_embed_name
 
 METHODS = ('vanilla', 'img_resize', 'flexivit', 'prior', 'calibrated', 'mspe', 'finetuned')
-"""vanilla: the stock model, with its one patch size and so fewer tokens.
+"""vanilla: The stock model. Its patch size is fixed, so smaller images have fewer tokens.
 
-img_resize: the image resized to the base resolution, then the stock model.
-flexivit: the pretrained kernel PI-resized to keep the token grid, untrained.
-prior: the same by the resize that is best for patches as smooth as photographs (:data:`PRIOR_CORRELATION`).
-calibrated: kernels solved for in closed form from unlabelled images, of an adapter of tools/calibrate.py.
-mspe: the tuned layer.
-finetuned: another checkpoint, in which all weights were trained at several resolutions. One of the stock architecture has
-    the stock patch size, and so fewer tokens at lower resolutions, as in ResFormer; one with patch kernels embeds by them.
+img_resize: The image is resized to the base resolution, then embedded as by ``vanilla``.
+flexivit: The pretrained kernel, PI-resized so that the token grid stays the base grid; untrained.
+prior: As ``flexivit``, by the resize that is optimal for patches as smooth as photographs (:data:`PRIOR_CORRELATION`).
+calibrated: Kernels solved in closed form from unlabelled images: an adapter of tools/calibrate.py.
+mspe: The tuned layer.
+finetuned: The full fine-tuning baseline: another checkpoint, in which all weights were trained at several resolutions. A
+    checkpoint of the stock architecture embeds as ``vanilla`` does (ResFormer), one with patch kernels embeds by them.
 """
 
 FROM_FILES = ('calibrated', 'finetuned')
-"""Methods that need a file of their own."""
+"""Methods that are read from a file of their own."""
 
 PRIOR_CORRELATION = 0.99
+"""Correlation of neighbouring pixels that ``prior`` assumes if the layer assumes none."""
 
 
 def may_fail(method: str) -> bool:
-    """Whether a method has other token grids than the base, which not every model of the hosts can take."""
+    """Whether a method changes the token grid with the resolution. Not every host model takes every grid."""
     return method in ('vanilla', 'finetuned')
 
 
 def restores_image(method: str) -> bool:
-    """Whether a method brings the image back to the base resolution before the model sees it."""
+    """Whether a method resizes the image back to the base resolution before the model embeds it."""
     return method == 'img_resize'
 
 
 def method_layer(layer: MultiScalePatchEmbed, method: str,
                  calibrated: MultiScalePatchEmbed | None = None,
                  finetuned: dict[str, Tensor] | None = None) -> MultiScalePatchEmbed:
-    """The patch embedding by which ``method`` embeds images; the baselines share the base kernel of ``layer``."""
+    """The patch embedding of ``method``. The layers of the baselines share the pretrained kernel of ``layer``."""
     if method in ('mspe', 'calibrated'):
         return layer if method == 'mspe' else calibrated
     if method == 'finetuned' and any('.kernels.' in name for name in finetuned):
@@ -54,28 +55,41 @@ def method_layer(layer: MultiScalePatchEmbed, method: str,
 def using_method(model: nn.Module, method: str,
                  calibrated: MultiScalePatchEmbed | None = None,
                  finetuned: dict[str, Tensor] | None = None) -> Iterator[MultiScalePatchEmbed]:
-    """Within the context, ``model`` embeds images as ``method`` does; yields the layer that does it.
+    """Within the context, ``model`` embeds images by ``method``; yields the layer that embeds.
 
-    ``calibrated`` is the layer of the method of that name, ``finetuned`` the state dict of the other.
+    The context changes the model: it replaces the MSPE layer, and with ``finetuned`` it loads other weights. Nobody else
+    may use the model meanwhile. At the end of the context the layer and the weights are those of before, whatever was
+    raised in it.
+
+    Args:
+        model: A model with one MSPE layer.
+        method: One of :data:`METHODS`.
+        calibrated: The layer of the method ``calibrated``.
+        finetuned: The state dict of the method ``finetuned``. The weights of ``model`` are copied meanwhile.
     """
-    layer = find_patch_embed(model)
-    (name, ) = [name for name, module in model.named_modules() if module is layer]
+    name = patch_embed_name(model)
+    layer = model.get_submodule(name)
     parent = model.get_submodule(name.rpartition('.')[0])
     attribute = name.rpartition('.')[2]
-    before = {key: value.clone() for key, value in model.state_dict().items()} if method == 'finetuned' else {}
+    before = {key: value.clone() for key, value in model.state_dict().items()} if method == 'finetuned' else None
     try:
-        if before:
-            model.load_state_dict(finetuned, strict=False)    # of a stock checkpoint: without BatchNorm's counters
+        if before is not None:
+            model.load_state_dict(finetuned, strict=False)    # stock checkpoints may lack BatchNorm's counters
         replacement = method_layer(layer, method, calibrated, finetuned)
         setattr(parent, attribute, replacement)
         yield replacement
     finally:
         setattr(parent, attribute, layer)
-        if before:
+        if before is not None:
             model.load_state_dict(before)
 
 
 def trained_parameters(model: nn.Module, method: str) -> int:
-    """How many parameters ``method``, which ``model`` is using, has found for itself: none, its kernels' or all."""
+    """Number of parameters that ``method`` trains: all, those of the kernels, or none.
+
+    Args:
+        model: The model within :func:`using_method`.
+        method: The same method.
+    """
     trained = model if method == 'finetuned' else find_patch_embed(model).kernels
     return sum(parameter.numel() for parameter in trained.parameters())

@@ -1,4 +1,4 @@
-"""What segmentors make of an image: the image as they get it, its annotation and the predictions, a row a resolution."""
+"""Pictures of a segmentor's input, annotation and predictions: a column per method, a row per resolution."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -17,12 +17,12 @@ from .sweep import prepared
 
 @dataclass
 class Panel:
-    """One image by one method at one resolution.
+    """One image, segmented by one method at one resolution.
 
     Attributes:
-        image: (h, w, 3) RGB, 8 bits, as the model gets it.
-        annotation: (H, W) classes at the original size.
-        prediction: (H, W) classes.
+        image: (h, w, 3), uint8, RGB: the input of the model.
+        annotation: (H, W) class indices at the original size.
+        prediction: (H, W) class indices at the original size.
     """
 
     image: np.ndarray
@@ -31,13 +31,13 @@ class Panel:
 
 
 def predict(runner: Runner, method: str, resolution: tuple[int, int], indices: Sequence[int], **settings) -> list[Panel]:
-    """Panels of some images of the test set.
+    """The panels of some images of the test set.
 
     Args:
-        runner: Of a segmentor, with its model loaded.
+        runner: The runner of a segmentor whose model is loaded.
         method: One of :data:`~mspe_mm.evaluation.methods.METHODS`.
         resolution: (height, width) in pixels that the base resolution becomes.
-        indices: Of the images.
+        indices: Indices of the images in the test set.
         **settings: Of :func:`~mspe_mm.evaluation.sweep.prepared`.
     """
     panels = []
@@ -55,12 +55,12 @@ def predict(runner: Runner, method: str, resolution: tuple[int, int], indices: S
 
 def draw(panels: dict[tuple[str, tuple[int, int]], list[Panel]], palette: Sequence[Sequence[int]],
          path: str | Path) -> None:
-    """Save the panels of all methods and resolutions: a block of rows an image, in it a row a resolution.
+    """Save the panels of all methods and resolutions: a block of rows per image, in each block a row per resolution.
 
     Args:
-        panels: By method and resolution, of the same images.
-        palette: Colours of the classes, RGB of 0 to 255. Pixels that do not count are white in the annotation.
-        path: A PNG file.
+        panels: {(method, resolution): panels}, of the same images everywhere.
+        palette: Colours of the classes, RGB from 0 to 255. Ignored pixels of the annotation are white.
+        path: Path of the PNG file.
     """
     methods = list(dict.fromkeys(method for method, _ in panels))
     resolutions = list(dict.fromkeys(resolution for _, resolution in panels))

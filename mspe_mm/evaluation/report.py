@@ -1,4 +1,8 @@
-"""Results of a sweep as a table, Markdown, JSON and a figure."""
+"""Results of a sweep as tables on a terminal, Markdown, JSON and a figure.
+
+A row without a figure, because the model cannot run or because the metric was not measured, is a dash in every table. Curves
+and means leave it out. :func:`value_of` is the one function that reads a metric of a row.
+"""
 from __future__ import annotations
 
 import json
@@ -23,7 +27,7 @@ MARKERS = {'vanilla': 's', 'img_resize': '^', 'flexivit': 'D', 'prior': 'v', 'ca
 
 
 def save_json(results: dict, path: str | Path) -> None:
-    """Write results whole or not at all; a metric that is not a number becomes null."""
+    """Write results to ``path``, whole or not at all. NaN and infinite numbers become null."""
     with replacing(path) as temporary:
         Path(temporary).write_text(json.dumps(_finite(results), indent=2) + '\n')
 
@@ -36,8 +40,14 @@ def _finite(value: object) -> object:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def value_of(row: dict, metric: str) -> float | None:
+    """A metric of a row; None if it was not measured, as in a row that cannot run, or is NaN."""
+    value = row['metrics'].get(metric)
+    return None if value is None or not math.isfinite(value) else value
+
+
 def metric_table(rows: list[dict], metric: str) -> PrettyTable:
-    """One metric, a row a method and a column a resolution, with its 95% interval where there is one."""
+    """One metric: a row per method, a column per resolution, 95% intervals where they were measured."""
     resolutions = sorted({tuple(row['resolution']) for row in rows})
     table = PrettyTable([metric, *(f'{h} x {w}' for h, w in resolutions)])
     table.align = 'r'
@@ -49,18 +59,18 @@ def metric_table(rows: list[dict], metric: str) -> PrettyTable:
 
 
 def full_table(rows: list[dict], metrics: Sequence[str]) -> PrettyTable:
-    """Every row with all its figures."""
+    """All metrics of all rows."""
     table = PrettyTable(['method', 'resolution', 'kernel', 'tokens', *metrics, 'images / s'])
     table.align = 'r'
     table.align['method'] = 'l'
     for row in rows:
         table.add_row([row['method'], *('{} x {}'.format(*row[key]) for key in ('resolution', 'kernel_size', 'token_grid')),
-                       *(number(row['metrics'].get(metric)) for metric in metrics), number(row['images_per_second'], 1)])
+                       *(number(value_of(row, metric)) for metric in metrics), number(row['images_per_second'], 1)])
     return table
 
 
 def cost_table(rows: list[dict], seconds: dict[str, float | None]) -> PrettyTable:
-    """What each method has cost: its own parameters, and where it is known how long it took to train them."""
+    """What each method costs: the parameters that it trains, and the training time where it is known."""
     table = PrettyTable(['method', 'trained parameters', 'training time (s)'])
     table.align = 'r'
     table.align['method'] = 'l'
@@ -70,14 +80,14 @@ def cost_table(rows: list[dict], seconds: dict[str, float | None]) -> PrettyTabl
 
 
 def _cell(row: dict, metric: str) -> str:
-    cell = number(row['metrics'].get(metric))
+    cell = number(value_of(row, metric))
     interval = row.get('intervals', {}).get(metric)
     return f'{cell} [{interval[0]:.1f}, {interval[1]:.1f}]' if interval else cell
 
 
 def number(value: float | None, digits: int = 2) -> str:
-    """A figure for a table; a dash where there is none."""
-    return '-' if value is None or not math.isfinite(value) else f'{value:.{digits}f}'
+    """A number for a table; a dash for None."""
+    return '-' if value is None else f'{value:.{digits}f}'
 
 
 def write_report(results: dict, out_dir: str | Path, headline: Sequence[str], metrics: Sequence[str]) -> str:
@@ -86,16 +96,19 @@ def write_report(results: dict, out_dir: str | Path, headline: Sequence[str], me
     Args:
         results: Of :func:`~mspe_mm.evaluation.sweep.sweep`.
         out_dir: Folder to write to.
-        headline: Metrics with a table and a panel of the figure of their own.
-        metrics: Metrics of the full table. Of both, those that were not measured are left out.
+        headline: Metrics that get a table and a panel of the figure each.
+        metrics: Metrics of the full table.
+
+    Metrics that no row has are left out. If no row has any, the figure shows empty axes of the first headline metric.
     """
     out_dir = Path(out_dir)
     save_json(results, out_dir / 'results.json')
     rows = results['rows']
     measured = {name for row in rows for name in row['metrics']}
-    headline, metrics = ([name for name in names if name in measured] for names in (headline, metrics))
+    headline = [name for name in headline if name in measured] or [*headline[:1]]
+    metrics = [name for name in metrics if name in measured]
     tables = [*(metric_table(rows, metric) for metric in headline), full_table(rows, metrics)]
-    if all('trained_parameters' in row for row in rows):    # files of older versions have none
+    if all('trained_parameters' in row for row in rows):    # files of early versions have none
         tables.append(cost_table(rows, results.get('training_seconds') or {}))
     failures = [f'{row["method"]} at {"{} x {}".format(*row["resolution"])}: the model cannot run ({row["failure"]})'
                 for row in rows if 'failure' in row]
@@ -111,10 +124,10 @@ def write_tables(tables: Sequence[PrettyTable], path: str | Path, before: Sequen
     """Write tables as Markdown to ``path``, whole or not at all; returns them for a terminal.
 
     Args:
-        tables: To write.
-        path: Of the file.
-        before: Paragraphs of the file before the tables.
-        after: Paragraphs of the file, and lines on the terminal, after them.
+        tables: Tables to write.
+        path: Path of the Markdown file.
+        before: Paragraphs that precede the tables in the file.
+        after: Paragraphs that follow the tables in the file, and lines that follow them on the terminal.
     """
     text = '\n'.join([*(table.get_string() for table in tables), *after])
     for table in tables:
@@ -125,7 +138,7 @@ def write_tables(tables: Sequence[PrettyTable], path: str | Path, before: Sequen
 
 
 def plot_curves(results: dict, path: str | Path, metrics: Sequence[str]) -> None:
-    """A panel a metric: metric against resolution, one line a method, with its 95% interval where there is one."""
+    """Metric against resolution: a panel per metric, a line per method, 95% intervals where they were measured."""
     with figure_of(path, len(metrics)) as panels:
         for axes, metric in zip(panels, metrics):
             _plot_panel(axes, results, metric)
@@ -133,7 +146,7 @@ def plot_curves(results: dict, path: str | Path, metrics: Sequence[str]) -> None
 
 @contextmanager
 def figure_of(path: str | Path, panels: int) -> Iterator[Sequence[Axes]]:
-    """Panels side by side to draw on, saved with one legend above them to ``path`` at the end of the context."""
+    """Yields panels side by side; at the end of the context they are saved to ``path`` with one legend above them."""
     matplotlib.use('agg')
     figure, axes = plt.subplots(1, panels, figsize=(6.4 * panels, 4.4), layout='constrained', squeeze=False)
     yield axes[0]
@@ -148,13 +161,15 @@ def _plot_panel(axes: Axes, results: dict, metric: str) -> None:
     rows = results['rows']
     heights = sorted({tuple(row['resolution']) for row in rows})
     for method in dict.fromkeys(row['method'] for row in rows):
-        points = sorted((tuple(row['resolution']), row) for row in rows if row['method'] == method and 'failure' not in row)
-        places = [heights.index(resolution) for resolution, _ in points]
-        values = [row['metrics'].get(metric) or 0. for _, row in points]
+        points = {tuple(row['resolution']): row for row in rows
+                  if row['method'] == method and value_of(row, metric) is not None}
+        resolutions = sorted(points)
+        places = [heights.index(resolution) for resolution in resolutions]
+        values = [value_of(points[resolution], metric) for resolution in resolutions]
         color = COLORS.get(method)
         axes.plot(places, values, marker=MARKERS.get(method, 'o'), color=color, label=LABELS.get(method, method),
                   linewidth=2.2 if method == 'mspe' else 1.5, zorder=3 if method == 'mspe' else 2)
-        intervals = [row.get('intervals', {}).get(metric) for _, row in points]
+        intervals = [points[resolution].get('intervals', {}).get(metric) for resolution in resolutions]
         if points and all(intervals):
             axes.fill_between(places, *zip(*intervals), color=color, alpha=0.10, linewidth=0)
     base = tuple(results['reference_resolution'])
@@ -168,7 +183,7 @@ def _plot_panel(axes: Axes, results: dict, metric: str) -> None:
 
 
 def finish_panel(axes: Axes) -> None:
-    """The look of every panel."""
-    axes.set_ylim(0, 1.08 * axes.dataLim.y1)
+    """Set the axis limits, grid and spines that all panels share."""
+    axes.set_ylim(0, 1.08 * axes.dataLim.y1 if axes.has_data() and axes.dataLim.y1 > 0 else None)
     axes.grid(axis='y', alpha=0.3)
     axes.spines[['top', 'right']].set_visible(False)

@@ -1,4 +1,4 @@
-"""RIViT's comparison: every embedding with every position encoding, trained alike, and the report's two tables."""
+"""RIViT's comparison: all patch embeddings with all position encodings, by one recipe, and the two tables of the report."""
 from __future__ import annotations
 
 import copy
@@ -19,7 +19,7 @@ LABELS = {'patch': 'ViT', 'conv_stem': 'RIViT'}
 
 
 def variants(cfg: Config) -> list[tuple[str, Config]]:
-    """A config for each position encoding and embedding, by name."""
+    """(name, config) of each combination of position encoding and patch embedding."""
     configs = []
     for position, embedding in product(POSITIONS, EMBEDDINGS):
         variant = copy.deepcopy(cfg)
@@ -29,7 +29,7 @@ def variants(cfg: Config) -> list[tuple[str, Config]]:
 
 
 def accuracy_at(runner: Runner, resolution: int) -> dict:
-    """A row: the trained model on the test images at ``resolution`` pixels, resized from the originals."""
+    """The row of a trained model at ``resolution`` pixels; its test images are resized from the originals."""
     loader_cfg = copy.deepcopy(runner.cfg.test_dataloader)
     loader_cfg.persistent_workers = False
     for step in loader_cfg.dataset.pipeline:
@@ -50,7 +50,7 @@ def accuracy_at(runner: Runner, resolution: int) -> dict:
 
 
 def tables(rows: list[dict], resolutions: Sequence[int]) -> list[PrettyTable]:
-    """The report's tables: embeddings side by side at the first resolution (4.1), and larger ones (4.2)."""
+    """The tables of the report: embeddings at the first resolution (4.1), and all models at all resolutions (4.2)."""
     top1 = {(row['position'], row['embedding'], row['resolution']): row['top1'] for row in rows}
     by_embedding = PrettyTable(['Positional encoding', 'Vanilla patch embedding', 'Convolutional patch embedding'])
     by_resolution = PrettyTable(['Model', *(f'{resolution} px' for resolution in resolutions)])

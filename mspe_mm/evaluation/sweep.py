@@ -1,80 +1,89 @@
-"""Run every method at every resolution."""
+"""Measuring every method at every resolution."""
 from __future__ import annotations
 
 import copy
-import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.utils.data
 from mmengine.dist import all_gather_object, is_main_process
 from mmengine.model import is_model_wrapper
-from mmengine.runner import Runner
 from torch import Tensor
 from tqdm import tqdm
 
-from ..data import change_resolution as transforms
 from ..errors import InputError
 from ..layers.patch_embed import MultiScalePatchEmbed
 from ..models.find import find_patch_embed
 from .flops import count_flops
 from .methods import may_fail, restores_image, trained_parameters, using_method
-from .report import number, save_json
+from .report import number, save_json, value_of
+from .results_file import SOURCES, check_same_run, read_results
 from .tasks import task_of
+
+if TYPE_CHECKING:    # mmengine's runner imports OpenCV
+    from mmengine.runner import Runner
+
+
+class CannotRun(Exception):  # noqa: N818  an outcome of a measurement
+    """A model cannot take the token grid of a resolution."""
 
 
 def evaluate(runner: Runner, method: str, resolution: tuple[int, int], bootstrap: int = 0, warm_up: bool = False,
              **settings: Any) -> dict:
-    """One row: ``method`` on the test set with its images at ``resolution``.
+    """Measure one row: ``method`` on the test set, with images at ``resolution``.
 
     Args:
-        runner: With its model loaded; its config's ``test_dataloader`` and ``test_evaluator`` are used.
+        runner: A runner whose model is loaded. ``test_dataloader`` and ``test_evaluator`` of its config are used.
         method: One of :data:`~mspe_mm.evaluation.methods.METHODS`.
         resolution: See :func:`prepared`.
-        bootstrap: Resamples for the 95% intervals over images; 0 for none.
-        warm_up: Run the first batch once more before, untimed: that is when a compiled model is compiled.
-        **settings: Of :func:`prepared`. With a ``token_grid``, the arithmetic is counted.
+        bootstrap: Number of resamples for 95% intervals over images; 0 for none.
+        warm_up: Whether to run the first batch once before it is timed. A compiled model is compiled then.
+        **settings: Settings of :func:`prepared`. With a ``token_grid``, floating-point operations are counted.
 
     Returns:
         ``{'method', 'resolution', 'metrics', 'images_per_second', 'token_grid', 'kernel_size', 'trained_parameters'}``,
         ``'intervals'`` with ``bootstrap``, and ``'gflops'`` of one image with ``token_grid``. ``images_per_second`` counts
-        the model's own time, from the collated batch to the predictions. Where the model cannot run with the token grid
-        that the stock patch size gives, ``'metrics'`` is empty, ``'images_per_second'`` None, and ``'failure'`` says why.
+        the time of the model, from the collated batch to the predictions. If the model cannot run at ``resolution``,
+        ``'metrics'`` is empty, ``'images_per_second'`` is None and ``'failure'`` is the host's message.
+
+    A model counts as one that cannot run only under all of these conditions; every other error is raised. The method changes
+    the token grid (:func:`~mspe_mm.evaluation.methods.may_fail`) and the resolution is not the base. The error is plainly an
+    AssertionError, RuntimeError or ValueError, by which hosts refuse a size. No batch of the same size has run before. The
+    same method runs on the same images at the base resolution. The traceback is logged.
     """
-    task = task_of(runner.cfg)
-    seconds, failure = 0., None
+    task, failure = task_of(runner.cfg), None
     with prepared(runner, method, resolution, **settings) as (loader_cfg, layer, batch_size):
         loader = runner.build_dataloader(loader_cfg)
         evaluator = runner.build_evaluator(task.evaluator_config(runner.cfg.test_evaluator, bootstrap))
         evaluator.dataset_meta = loader.dataset.metainfo
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        at_base = tuple(resolution) == layer.base_resolution
-        for batch in tqdm(loader, desc=f'{method} {resolution[0]} x {resolution[1]}', leave=False, unit='batch',
-                          disable=None if is_main_process() else True):    # None: a bar on terminals, none in logs
-            try:
-                if warm_up:
-                    runner.model.test_step(copy.deepcopy(batch))
-                    warm_up = False
-                start = _now()
-                outputs = runner.model.test_step(batch)
-            except (AssertionError, RuntimeError, ValueError) as error:
-                if not may_fail(method) or at_base or isinstance(error, torch.cuda.OutOfMemoryError):
-                    raise
-                failure = ' '.join(str(error).split()) or type(error).__name__
-                break
-            seconds += _now() - start
-            evaluator.process(data_samples=outputs, data_batch=batch)
+        model = _bare(runner.model)
+        fails_by_size = may_fail(method) and tuple(resolution) != layer.base_resolution
         row = dict(method=method, resolution=list(resolution), token_grid=list(layer.token_grid(batch_size)),
-                   kernel_size=list(layer.kernel_size(batch_size)),
-                   trained_parameters=trained_parameters(model, method))
-        if settings.get('token_grid') and failure is None:
-            row['gflops'] = count_flops(lambda: runner.model.test_step(batch)) / len(outputs) / 1e9
-    failures = [text for text in all_gather_object(failure) if text]    # every process has to know
+                   kernel_size=list(layer.kernel_size(batch_size)), trained_parameters=trained_parameters(model, method))
+        try:
+            seconds = 0.
+            for batch, outputs, duration in _predictions(runner, loader, f'{method} {resolution[0]} x {resolution[1]}',
+                                                         warm_up, fails_by_size):
+                seconds += duration
+                evaluator.process(data_samples=outputs, data_batch=batch)
+            if settings.get('token_grid'):
+                row['gflops'] = count_flops(lambda: runner.model.test_step(batch)) / len(outputs) / 1e9
+        except CannotRun as error:
+            failure = error
+    failures = [text for text in all_gather_object(str(failure) if failure else None) if text]    # of all processes
     if failures:
-        return dict(row, metrics={}, images_per_second=None, failure=failures[0])
+        if not all(all_gather_object(_runs_at_base(runner, method, layer.base_resolution, settings))):
+            raise failure.__cause__ if failure else RuntimeError(failures[0])
+        if failure:
+            runner.logger.error(f'{method} cannot run at {resolution[0]} x {resolution[1]}, and runs on the same images at '
+                                'the base resolution:\n' + ''.join(traceback.format_exception(failure.__cause__)))
+        return dict({key: value for key, value in row.items() if key != 'gflops'}, metrics={}, images_per_second=None,
+                    failure=failures[0])
     metrics = evaluator.evaluate(len(loader.dataset))
     intervals = metrics.pop('intervals', None)
     row['metrics'] = task.read_metrics(metrics, runner.cfg.test_evaluator)
@@ -84,37 +93,89 @@ def evaluate(runner: Runner, method: str, resolution: tuple[int, int], bootstrap
     return row
 
 
+def _predictions(runner: Runner, loader: torch.utils.data.DataLoader, title: str, warm_up: bool,
+                 fails_by_size: bool) -> Iterator[tuple[dict, Sequence, float]]:
+    """Batches, the model's outputs and the seconds that it took.
+
+    Raises:
+        CannotRun: From the host's error, if images of a size that has not run before fail and ``fails_by_size``.
+    """
+    seen = set()
+    for batch in tqdm(loader, desc=title, leave=False, unit='batch',
+                      disable=None if is_main_process() else True):    # None: a bar on terminals, none in logs
+        sizes = frozenset(tuple(image.shape[-2:]) for image in batch['inputs'])
+        try:
+            if warm_up:
+                runner.model.test_step(copy.deepcopy(batch))
+                warm_up = False
+            start = _now()
+            outputs = runner.model.test_step(batch)
+            duration = _now() - start
+        except (AssertionError, RuntimeError, ValueError) as error:
+            if not fails_by_size or sizes in seen or not _can_be_of_size(error):
+                raise
+            raise CannotRun(' '.join(str(error).split()) or type(error).__name__) from error
+        seen.add(sizes)
+        yield batch, outputs, duration
+
+
+def _can_be_of_size(error: Exception) -> bool:
+    """Whether hosts refuse a size by such an error: plainly an AssertionError, RuntimeError or ValueError.
+
+    Memory, recursion, missing operations and bad input have classes of their own.
+    """
+    return type(error) in (AssertionError, RuntimeError, ValueError)
+
+
+def _runs_at_base(runner: Runner, method: str, base: tuple[int, int], settings: Mapping[str, Any]) -> bool:
+    """Whether the first images of the test set, at the base resolution and by the same method, run."""
+    try:
+        with prepared(runner, method, base, **{**settings, 'token_grid': None}) as (loader_cfg, _, _):
+            runner.model.test_step(next(iter(runner.build_dataloader(loader_cfg))))
+    except (AssertionError, RuntimeError, ValueError):
+        return False
+    return True
+
+
+def _bare(model: torch.nn.Module) -> torch.nn.Module:
+    return model.module if is_model_wrapper(model) else model
+
+
 @contextmanager
 def prepared(runner: Runner, method: str, resolution: tuple[int, int], *, token_grid: tuple[int, int] | None = None,
              calibrated: MultiScalePatchEmbed | None = None, degrade: list[dict] | None = None,
              finetuned: dict[str, Tensor] | None = None) -> Iterator[tuple[Any, MultiScalePatchEmbed, tuple[int, int]]]:
-    """Within the context, the model of ``runner`` is that of ``method``, in eval mode, without gradients.
+    """Within the context, the model of ``runner`` embeds by ``method``, and gradients are off.
+
+    The model is changed meanwhile, see :func:`~mspe_mm.evaluation.methods.using_method`; it stays in eval mode afterwards.
 
     Args:
-        runner: With its model loaded.
+        runner: A runner whose model is loaded.
         method: One of :data:`~mspe_mm.evaluation.methods.METHODS`.
-        resolution: (height, width) in pixels that the base resolution becomes; images of another size than the base, and
-            sliding windows, change by the same factors.
-        token_grid: (rows, columns) to put on the images instead of the base grid.
+        resolution: (height, width) in pixels that the base resolution is resized to. Images of other sizes, and sliding
+            windows, are resized by the same factors.
+        token_grid: (rows, columns) of tokens; default the base grid.
         calibrated: The layer of the method ``'calibrated'``.
-        degrade: How the images lose their resolution, see :class:`~mspe_mm.data.change_resolution.ChangeResolution`; by
-            default by the layer's downsampling model.
+        degrade: Pipeline that lowers the resolution, see :class:`~mspe_mm.data.change_resolution.ChangeResolution`; default
+            one resize by the layer's downsampling model.
         finetuned: The state dict of the method ``'finetuned'``.
 
     Yields:
-        The config's ``test_dataloader`` with images as the method gets them, the layer that embeds them, and (height,
-        width) of the batch that an image of the base resolution becomes.
+        The config of a dataloader of images at ``resolution``, the layer that embeds them, and (height, width) in pixels of
+        a batch of images whose size was the base resolution.
     """
+    from ..data.change_resolution import at_resolution  # imports OpenCV
+
     task = task_of(runner.cfg)
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    model = _bare(runner.model)
     layer = find_patch_embed(model)
     scale = tuple(length / whole for length, whole in zip(resolution, layer.base_resolution))
     restore = restores_image(method)
     loader_cfg = copy.deepcopy(runner.cfg.test_dataloader)
-    loader_cfg.dataset.pipeline = transforms.at_resolution(
+    loader_cfg.dataset.pipeline = at_resolution(
         loader_cfg.dataset.pipeline, scale=scale, interpolation=layer.downsampling.interpolation,
         antialias=layer.downsampling.antialias, restore=restore, degrade=degrade)
-    loader_cfg.persistent_workers = False    # each row has a loader of its own
+    loader_cfg.persistent_workers = False    # the loader serves one row
     model.eval()
     seen = layer.base_resolution if restore else resolution
     with using_method(model, method, calibrated, finetuned) as used, used.force_grid(token_grid), \
@@ -129,61 +190,109 @@ def _now() -> float:
 
 
 def sweep(runner: Runner, methods: list[str], resolutions: list[tuple[int, int]], out_dir: str | Path, header: dict,
-          bootstrap: int = 0, resume: bool = False, **settings: Any) -> dict:
-    """Rows of all methods at all resolutions; every finished row is saved to ``out_dir/results.json`` at once.
+          bootstrap: int = 0, resume: bool = False, digests: Mapping[str, str] | None = None, **settings: Any) -> dict:
+    """Rows of all methods at all resolutions. Every finished row is saved to ``out_dir/results.json`` at once.
 
     Args:
         runner: See :func:`evaluate`.
         methods: Methods to run.
         resolutions: (height, width) of each.
-        out_dir: Where ``results.json`` is kept.
-        header: What identifies the run (dataset, config, checkpoint, ...); stands before the rows.
+        out_dir: Folder of ``results.json``.
+        header: Entries of the file that precede the rows and identify the run. ``'digests'`` are those of
+            :func:`~mspe_mm.evaluation.run_identity.run_digests`.
         bootstrap: See :func:`evaluate`.
-        resume: Keep the rows that ``results.json`` already has.
-        **settings: Of :func:`evaluate`.
+        resume: Whether to keep the rows of an existing ``results.json``, those of other methods and resolutions too.
+        digests: :func:`~mspe_mm.evaluation.run_identity.method_digests`. Rows of a method with another digest are not kept.
+        **settings: Settings of :func:`prepared`, and ``warm_up`` of :func:`evaluate`.
 
     Raises:
-        InputError: If the file to be resumed is of another run.
+        InputError: If a method or resolution is repeated, or the file to be resumed is damaged or of another run.
     """
     return collect_rows([(method, resolution) for method in methods for resolution in resolutions],
                         lambda method, resolution: evaluate(runner, method, resolution, bootstrap, **settings), 'resolution',
-                        out_dir, header, task_of(runner.cfg).HEADLINE_METRICS, resume)
+                        out_dir, header, task_of(runner.cfg).HEADLINE_METRICS, resume, digests)
 
 
 def collect_rows(points: list[tuple[str, tuple[int, int]]], measure: Callable[[str, tuple[int, int]], dict], key: str,
-                 out_dir: str | Path, header: dict, headline: Sequence[str], resume: bool = False) -> dict:
-    """The rows of all ``points``, pairs of a method and a size; every finished row is saved at once.
+                 out_dir: str | Path, header: dict, headline: Sequence[str], resume: bool = False,
+                 digests: Mapping[str, str] | None = None) -> dict:
+    """Rows of all ``points``, pairs of a method and a size, and with ``resume`` all others of the same run.
 
     Args:
-        points: In order.
-        measure: Maps a method and a size to a row.
-        key: Under which a row has its size.
-        out_dir, header, resume: See :func:`sweep`.
-        headline: Metrics to print of each row.
+        points: What to measure, in order.
+        measure: Function from a method and a size to a row.
+        key: The entry of a row that holds its size.
+        out_dir, header, resume, digests: See :func:`sweep`.
+        headline: Metrics that are printed of each row.
     """
-    path = Path(out_dir) / 'results.json'
-    done = _finished_rows(path, header, key) if resume and path.is_file() else {}
-    results = dict(header, rows=[])
     for method, size in points:
-        row = done.get((method, *size)) or measure(method, size)
-        results['rows'].append(row)
+        if points.count((method, size)) > 1:
+            raise InputError(f'{method} at {size[0]} x {size[1]} is given twice: leave one of them out of --methods, '
+                             '--resolutions or --token-grid')
+    path, digests = Path(out_dir) / 'results.json', digests or {}
+    rows, order = {}, points
+    if resume and path.exists():
+        found = read_results(path, key)
+        check_same_run(path, found, header)
+        rows, stale = _sort_out(found['rows'], key, digests)
+        order = list(dict.fromkeys([*((row['method'], tuple(row[key])) for row in found['rows']), *points]))
+        header = _with_sources(header, found, rows)
         if is_main_process():
-            save_json(results, path)
-            metrics = row['metrics']
-            figures = '   '.join(f'{name} {number(metrics[name]):>5}' for name in headline if name in metrics)
-            figures += f'cannot run: {row["failure"]}' if 'failure' in row else f'   {row["images_per_second"]:.1f} images/s'
-            tqdm.write(f'{method:>10} {size[0]:>4} x {size[1]:<4} {figures}')
-    return results
+            _tell(path, rows, stale, points)
+    methods = list(dict.fromkeys(method for method, _ in order))
+    places = {point: (methods.index(point[0]), index) for index, point in enumerate(order)}
+
+    def results() -> dict:
+        return dict(header, rows=[rows[point] for point in sorted(rows, key=places.get)])
+
+    for method, size in points:
+        if (method, size) not in rows:
+            row = measure(method, size)
+            if method in digests:
+                row['digest'] = digests[method]
+            rows[method, size] = row
+            if is_main_process():
+                save_json(results(), path)
+        if is_main_process():
+            tqdm.write(_line(rows[method, size], size, headline))
+    return results()
 
 
-def _finished_rows(path: Path, header: dict, key: str) -> dict[tuple, dict]:
-    try:
-        found = json.loads(path.read_text())
-        rows = {(row['method'], *row[key]): row for row in found.pop('rows')}
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f'{path} cannot be resumed, it is damaged: {error}; remove it or leave out --resume') from error
-    for name, value in json.loads(json.dumps(header)).items():
-        if found.get(name) != value:
-            raise InputError(f'{path} cannot be resumed: its {name} is {found.get(name)}, and this run has {value}; choose '
-                             'another --out-dir or leave out --resume')
-    return rows
+def _sort_out(rows: list[dict], key: str, digests: Mapping[str, str]) -> tuple[dict, dict[str, int]]:
+    """The rows to keep, by method and size, and the number of rows of each method that have another digest."""
+    kept: dict = {}
+    stale: dict[str, int] = {}
+    for row in rows:
+        method = row['method']
+        if row.get('digest') == digests.get(method, row.get('digest')):
+            kept[method, tuple(row[key])] = row
+        else:
+            stale[method] = stale.get(method, 0) + 1
+    return kept, stale
+
+
+def _with_sources(header: dict, found: Mapping, rows: Mapping[tuple, dict]) -> dict:
+    """The header with the file names and training times of methods that only the earlier runs had."""
+    methods = {method for method, _ in rows}
+    header = dict(header)
+    for method in methods & {*SOURCES}:
+        if found.get(SOURCES[method]) and not header.get(SOURCES[method]):
+            header[SOURCES[method]] = found[SOURCES[method]]
+    seconds = {method: value for method, value in (found.get('training_seconds') or {}).items() if method in methods}
+    if seconds:
+        header['training_seconds'] = {**seconds, **(header.get('training_seconds') or {})}
+    return header
+
+
+def _tell(path: Path, rows: Mapping[tuple, dict], stale: Mapping[str, int], points: Sequence[tuple]) -> None:
+    """Print which rows of a file are kept and which are not."""
+    tqdm.write(f'{path}: {len(rows)} rows are kept, {len([point for point in points if point not in rows])} are measured')
+    for method, count in stale.items():
+        tqdm.write(f'{path}: {count} rows of {method} are dropped, they were measured with another '
+                   f'{dict(mspe="adapter or tuned checkpoint", calibrated="calibrated adapter").get(method, "checkpoint")}')
+
+
+def _line(row: dict, size: tuple[int, int], headline: Sequence[str]) -> str:
+    figures = '   '.join(f'{name} {number(value_of(row, name)):>5}' for name in headline if name in row['metrics'])
+    figures += f'cannot run: {row["failure"]}' if 'failure' in row else f'   {row["images_per_second"]:.1f} images/s'
+    return f'{row["method"]:>10} {size[0]:>4} x {size[1]:<4} {figures}'

@@ -1,10 +1,10 @@
-"""Which task a config is of: the sweep asks the same questions of each task's module.
+"""The task of a config. The module of each task has the same interface:
 
-* ``HEADLINE_METRICS``: the metrics that a report is about; ``TABLE_METRICS``: all that its full table has.
-* ``evaluator_config(config, bootstrap)``: the config's evaluator, as the sweep wants it.
-* ``read_metrics(metrics, config)``: the evaluator's figures in percent, by the names of ``TABLE_METRICS``.
-* ``batch_size(model, resolution)``: (height, width) of the batch that an image of that resolution becomes.
-* ``scaled_inference(model, scale)``: a context in which the model takes images of other than the base resolution.
+* ``HEADLINE_METRICS``: metrics with a table and a panel each; ``TABLE_METRICS``: metrics of the full table.
+* ``evaluator_config(config, bootstrap)``: the config's evaluator, with what the sweep adds to it.
+* ``read_metrics(metrics, config)``: the evaluator's metrics in percent, by the names of ``TABLE_METRICS``.
+* ``batch_size(model, resolution)``: (height, width) in pixels of a batch of images of that resolution.
+* ``scaled_inference(model, scale)``: a context in which inference settings in pixels are scaled with the images.
 """
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ MODULES = {'mmseg': 'segmentation', 'mmdet': 'detection', 'mmengine': 'classific
 
 
 def task_of(cfg: Config) -> ModuleType:
-    """The module of the task that ``cfg`` is a config of; its host library is imported here and not before.
+    """The module of a config's task. Its host library is imported here and not before.
 
     Raises:
-        InputError: If ``default_scope`` names no host of a known task.
+        InputError: If ``default_scope`` is not one of :data:`MODULES`.
     """
     scope = cfg.get('default_scope')
     if scope not in MODULES:

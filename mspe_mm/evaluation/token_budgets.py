@@ -1,7 +1,7 @@
-"""What a token grid costs and what it is worth, at one input resolution (FlexiViT)."""
+"""Accuracy and cost of token grids at one input resolution (FlexiViT)."""
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from prettytable import PrettyTable
 
 from ..models.find import find_patch_embed
 from ..tuning.token_grid_objective import tileable_size
-from .report import COLORS, LABELS, MARKERS, figure_of, finish_panel, number, save_json, write_tables
+from .report import COLORS, LABELS, MARKERS, figure_of, finish_panel, number, save_json, value_of, write_tables
 from .sweep import collect_rows, evaluate
 from .tasks import task_of
 
@@ -20,18 +20,18 @@ COSTS = {'gflops': 'arithmetic of an image (GFLOP)', 'images_per_second': 'image
 
 def budget_sweep(runner: Runner, methods: list[str], grids: list[tuple[int, int]], resolution: tuple[int, int],
                  out_dir: str | Path, header: dict, bootstrap: int = 0, resume: bool = False,
-                 **settings: Any) -> dict:
+                 digests: Mapping[str, str] | None = None, **settings: Any) -> dict:
     """Rows of all methods at all token grids.
 
-    A grid is put on images of ``resolution``, or of the nearest that it divides, by the patches that fit. ``vanilla`` has
-    patches of one size: to have the same tokens its images are resized.
+    Images have ``resolution``, or the nearest resolution that the grid divides; the patch size follows from the grid. The
+    patch size of ``vanilla`` is fixed, so its images are resized until they have the same number of tokens.
 
     Args:
-        runner: With its model loaded.
-        methods: Methods to run, not ``img_resize``.
-        grids: (rows, columns) of each.
+        runner: A runner whose model is loaded.
+        methods: Methods to run; not ``img_resize`` or ``finetuned``.
+        grids: (rows, columns) of each token grid.
         resolution: (height, width) in pixels.
-        out_dir, header, bootstrap, resume, settings: See :func:`~mspe_mm.evaluation.sweep.sweep`.
+        out_dir, header, digests, bootstrap, resume, settings: See :func:`~mspe_mm.evaluation.sweep.sweep`.
     """
     layer = find_patch_embed(runner.model)
 
@@ -43,18 +43,18 @@ def budget_sweep(runner: Runner, methods: list[str], grids: list[tuple[int, int]
 
     header = dict(header, input_resolution=list(resolution))
     return collect_rows([(method, grid) for method in methods for grid in grids], measure, 'token_grid', out_dir, header,
-                        task_of(runner.cfg).HEADLINE_METRICS, resume)
+                        task_of(runner.cfg).HEADLINE_METRICS, resume, digests)
 
 
 def budget_table(rows: list[dict], metrics: Sequence[str]) -> PrettyTable:
-    """Every row with its figures and its cost."""
+    """Metrics and cost of all rows."""
     table = PrettyTable(['method', 'tokens', 'patch', 'image', *metrics, 'GFLOP', 'images / s'])
     table.align = 'r'
     table.align['method'] = 'l'
     for row in rows:
         sizes = ('{} x {}'.format(*row[key]) for key in ('token_grid', 'kernel_size', 'resolution'))
-        table.add_row([row['method'], *sizes, *(number(row['metrics'].get(metric)) for metric in metrics),
-                       f'{row["gflops"]:.3g}' if 'gflops' in row else '-', number(row['images_per_second'], 1)])
+        table.add_row([row['method'], *sizes, *(number(value_of(row, metric)) for metric in metrics),
+                       f'{row["gflops"]:.3g}' if row.get('gflops') else '-', number(row['images_per_second'], 1)])
     return table
 
 
@@ -64,7 +64,7 @@ def write_budget_report(results: dict, out_dir: str | Path, headline: Sequence[s
     Args:
         results: Of :func:`budget_sweep`.
         out_dir: Folder to write to.
-        headline: Metrics of the figure, the first of which was measured.
+        headline: Candidates for the figure's metric; the first one that was measured is drawn.
         metrics: Metrics of the table.
     """
     out_dir = Path(out_dir)
@@ -73,19 +73,22 @@ def write_budget_report(results: dict, out_dir: str | Path, headline: Sequence[s
     table = budget_table(results['rows'], [name for name in metrics if name in measured])
     text = write_tables([table], out_dir / 'table.md', [
         f'{results["dataset"]}, {results["images"]} images at {"{} x {}".format(*results["input_resolution"])}'])
-    plot_trade_off(results, out_dir / 'trade_off.png', next(name for name in headline if name in measured))
+    plot_trade_off(results, out_dir / 'trade_off.png', next((name for name in headline if name in measured), headline[0]))
     return text
 
 
 def plot_trade_off(results: dict, path: str | Path, metric: str) -> None:
-    """Metric against arithmetic and against speed: one line a method, one point a token grid, named at the last method."""
-    rows = results['rows']
-    methods = list(dict.fromkeys(row['method'] for row in rows if 'failure' not in row))
+    """Metric against GFLOP and against speed: a line per method, a point per token grid.
+
+    The points of the last method are labelled with their grids.
+    """
+    rows = [row for row in results['rows'] if value_of(row, metric) is not None]
+    methods = list(dict.fromkeys(row['method'] for row in rows))
     with figure_of(path, len(COSTS)) as panels:
         for axes, (cost, label) in zip(panels, COSTS.items()):
             for method in methods:
-                points = sorted((row[cost], row['metrics'].get(metric) or 0., '{}×{}'.format(*row['token_grid']))
-                                for row in rows if row['method'] == method and 'failure' not in row)
+                points = sorted((row[cost], value_of(row, metric), '{}×{}'.format(*row['token_grid']))
+                                for row in rows if row['method'] == method)
                 axes.plot(*list(zip(*points))[:2], marker=MARKERS.get(method, 'o'), color=COLORS.get(method),
                           label=LABELS.get(method, method))
                 for x, y, grid in points if method == methods[-1] else ():

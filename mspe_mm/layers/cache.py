@@ -1,35 +1,65 @@
-"""Tensors computed from parameters, kept from one forward pass of an evaluation to the next."""
+"""Tensors that are computed once and used in many forward passes."""
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 is_compiling = getattr(getattr(torch, 'compiler', None), 'is_compiling', lambda: False)    # PyTorch 2.1 has none
+is_dynamo_compiling = getattr(getattr(torch, 'compiler', None), 'is_dynamo_compiling', is_compiling)    # 2.2 has none
 
 
 def is_transformed() -> bool:
-    """Whether the current call is recorded or transformed: compiled, exported, traced, or inside ``torch.func``.
+    """Whether the current call is compiled, exported, traced, or inside ``torch.func``.
 
-    Such calls must not meet side effects or operations that only eager mode knows.
+    Such a call must have no side effects, and no operations that exist in eager mode alone.
     """
     if is_compiling():
         return True
     return torch.jit.is_tracing() or torch._C._functorch.peek_interpreter_stack() is not None
 
 
-class DerivedTensors:
-    """What a module computes from its parameters alone, kept while they do not change.
+def shared_constant(maxsize: int) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
+    """Decorator: the tensor that a pure function returns for its arguments is computed once and shared by all callers.
 
-    It is no part of a state dict, starts empty in copies and pickles, and steps aside where a gradient is wanted and
-    while a call is recorded or transformed. Threads may share it.
+    It is computed in a thread of its own, because PyTorch's modes belong to a thread: a first caller in inference mode, in
+    ``torch.func``, in a trace or among the fake tensors of an export has no effect on the result. ``torch.compile`` traces
+    the function itself. The function takes hashable arguments by position.
 
     Args:
-        limit: Most entries kept: inputs of ever new sizes must not fill the memory.
-        max_bytes: Most memory kept. An entry that alone is larger is not kept.
+        maxsize: Most tensors kept.
+    """
+    def decorate(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        @lru_cache(maxsize)
+        def computed(*args: Hashable) -> Tensor:
+            with ThreadPoolExecutor(1) as thread:
+                return thread.submit(function, *args).result()
+
+        def constant(*args: Hashable) -> Tensor:
+            return function(*args) if is_dynamo_compiling() else computed(*args)
+
+        constant.__doc__ = function.__doc__
+        vars(constant).update(cache_clear=computed.cache_clear, cache_info=computed.cache_info)
+        return constant
+
+    return decorate
+
+
+class DerivedTensors:
+    """Tensors that a module computes from its parameters alone, kept while the parameters do not change.
+
+    They are no part of a state dict, and copies and pickles of the module start without. Where a gradient is needed, and
+    while a call is recorded or transformed, nothing is kept or taken. Several threads may share them.
+
+    Args:
+        limit: Largest number of entries.
+        max_bytes: Largest memory of all entries in bytes. A larger entry is not kept.
     """
 
     def __init__(self, limit: int = 16, max_bytes: int = 256 * 2**20) -> None:
@@ -55,7 +85,7 @@ class DerivedTensors:
                 value = compute()
             if len(self._kept) >= self.limit or self.nbytes + _nbytes(value) > self.max_bytes:
                 self.clear()
-            if _nbytes(value) <= self.max_bytes:
+            if _nbytes(value) <= self.max_bytes and _is_real(value):
                 if not self._kept:
                     self._computed_from = _snapshot(parameters)
                 self._kept[key] = value
@@ -82,6 +112,13 @@ def _nbytes(value: Any) -> int:
     if isinstance(value, Tensor):
         return value.numel() * value.element_size()
     return sum(map(_nbytes, value)) if isinstance(value, Iterable) else 0
+
+
+def _is_real(value: Any) -> bool:
+    """Whether all tensors hold numbers, unlike the fake tensors of a dispatch mode."""
+    if isinstance(value, Tensor):
+        return type(value) in (Tensor, Parameter)
+    return all(map(_is_real, value)) if isinstance(value, Iterable) else True
 
 
 def _snapshot(tensors: Sequence[Tensor]) -> list[tuple]:

@@ -10,11 +10,11 @@ T = TypeVar('T')
 
 
 class CallScope(Generic[T]):
-    """A value that code outside a host's forward pass hands to code deep inside it.
+    """A value that a program sets outside of a model's forward pass and that a module inside of the model reads.
 
-    It belongs to one thread and to one ``with`` block. So a module that reads it holds no state of a call, and calls in
-    several threads do not disturb each other. ``threading.local`` instead of a ``ContextVar``: ``torch.compile`` reads only
-    the former.
+    The value belongs to one thread and to one ``with`` block. A module that reads it stores nothing of a call, and calls in
+    several threads do not affect each other. It is a ``threading.local``, because ``torch.compile`` cannot read a
+    ``ContextVar``.
 
     Args:
         default: The value outside of every block.
@@ -37,4 +37,7 @@ class CallScope(Generic[T]):
         try:
             yield
         finally:
-            self._thread.value = before
+            if before is self._default:
+                del self._thread.value    # as it was: code compiled outside of the context is not compiled again
+            else:
+                self._thread.value = before

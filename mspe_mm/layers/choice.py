@@ -1,12 +1,13 @@
-"""What a single call embeds by, instead of what the layer would choose itself.
+"""The patch kernel and the token grid of a single call, where a program sets them instead of the layer.
 
-Training draws a kernel for every pass, the teacher embeds by the pretrained kernel alone, and a token budget asks for
-another grid. The choice is made outside the model and used deep inside it, below code of the host that knows nothing of it.
+A training pass sets the kernel, the teacher's pass uses the pretrained kernel alone, and a token budget sets the grid. The
+program sets them outside of the model, and the layer reads them inside of it: the host's forward pass between the two has no
+argument for them.
 """
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,14 +18,14 @@ from .call_scope import CallScope
 
 @dataclass(frozen=True)
 class Choice:
-    """How a call differs from the layer's own choice.
+    """What is set for a call. The default sets nothing.
 
     Args:
-        kernel: Index of the kernel, instead of the nearest resolution's (Eq. 10).
-        grid: (rows, columns) of tokens, instead of the base grid.
-        pretrained_only: Whether the pretrained kernel embeds every image, as if there were no other.
-        images: What is embedded instead of the input: batches (b, C, h, w) of any sizes, each at its own.
-        kernels: Indices of the kernels that embed them; None for the nearest resolution's.
+        kernel: Index of the kernel in ``kernel_sizes``; None for the kernel of the nearest resolution (Eq. 10).
+        grid: (rows, columns) of tokens; None for the base grid.
+        pretrained_only: Whether the layer uses the pretrained kernel alone, as if it had no other.
+        images: Batches (b, C, h, w) of any sizes to embed instead of the input, each at its own size; None for the input.
+        kernels: Index of the kernel for each of ``images``; None for the kernels of the nearest resolutions.
     """
 
     kernel: int | None = None
@@ -39,10 +40,12 @@ _choices: CallScope[Mapping[int, Choice]] = CallScope({})
 
 
 def choice_for(layer: nn.Module) -> Choice:
-    """What the current call embeds by in ``layer``."""
+    """What is set for the current call of ``layer``."""
     return _choices.value.get(id(layer), DEFAULT)
 
 
-def choosing(layer: nn.Module, **changes: Any) -> AbstractContextManager[None]:
+@contextmanager
+def choosing(layer: nn.Module, **changes: Any) -> Iterator[None]:
     """Within the context, calls of this thread to ``layer`` have these settings of :class:`Choice`."""
-    return _choices.set({**_choices.value, id(layer): replace(choice_for(layer), **changes)})
+    with _choices.set({**_choices.value, id(layer): replace(choice_for(layer), **changes)}):
+        yield

@@ -43,7 +43,7 @@ class Downsampling:
             InputError: For an unknown argument, with the nearest valid name.
             ValueError: As the class.
         """
-        if isinstance(settings, cls):
+        if isinstance(settings, Downsampling):
             return settings
         settings = settings or {}
         check_names(settings, DOWNSAMPLING_KEYS, 'downsampling')

@@ -5,8 +5,8 @@ overlap, and kernel, stride and padding have to scale together: token i at patch
 
     p i - before(p)  to  p i + after(p) - 1,        kernel = before + after,        padding = before.
 
-Of a pretrained kernel of ``K`` px on patches of ``p_0`` px, which is centred (K odd, padding K // 2), a kernel on patches of
-``p`` px keeps everything in sight, and never less than an odd kernel around the pixel at the patch's corner:
+A pretrained kernel of ``K`` px on patches of ``p_0`` px is centred (K odd, padding K // 2). Its counterpart on patches of
+``p`` px covers at least the same image area, and at least an odd kernel around the pixel at the patch's corner:
 
     before(p) = ceil(K // 2 * p / p_0),        after(p) = max(before(p) + 1, ceil((K - K // 2) * p / p_0)).
 
@@ -17,11 +17,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 from torch import Tensor
 
+from .cache import shared_constant
 from .resize import least_squares_factor, resize_matrix
 
 
@@ -64,7 +64,7 @@ class PatchGeometry:
 
     def resize(self, weight: Tensor, size: tuple[int, int], native: tuple[int, int], interpolation: str = 'bilinear',
                antialias: bool = True, correlation: float = 0.) -> Tensor:
-        """PI-resize of kernels that stay in place on their patches.
+        """PI-resize of kernels that keep their place on the patches.
 
         ``W' = P_h W P_w^T`` as in :func:`~mspe_mm.layers.resize.pi_resize`, but ``B`` maps between two windows in which the
         pixels of both resolutions line up, and the kernels may be parts of them: a kernel of 7 px on 4 px patches lies in
@@ -102,24 +102,22 @@ def aligned_window(geometry: PatchGeometry, new: int, old: int) -> tuple[tuple[i
         Its (before, from then on) reach in pixels at patch size ``new``, and at ``old``.
     """
     common = math.gcd(new, old)
-    units = [max(_ceil_div(n, new // common), _ceil_div(o, old // common))
-             for n, o in zip(geometry.reach(new), geometry.reach(old))]
-    return tuple(unit * new // common for unit in units), tuple(unit * old // common for unit in units)
+    before, after = (max(_ceil_div(n, new // common), _ceil_div(o, old // common))
+                     for n, o in zip(geometry.reach(new), geometry.reach(old)))
+    return (before * new // common, after * new // common), (before * old // common, after * old // common)
 
 
-@lru_cache(maxsize=1024)
+@shared_constant(maxsize=1024)
 def _aligned_factor(geometry: PatchGeometry, new: int, old: int, interpolation: str, antialias: bool,
                     correlation: float, device: torch.device) -> Tensor:
     """One axis of the resize, (kernel(new), kernel(old)): the factor of the rows and columns that the kernels cover."""
     new_window, old_window = aligned_window(geometry, new, old)
     new_start, old_start = (window[0] - geometry.reach(patch)[0]
                             for window, patch in ((new_window, new), (old_window, old)))
-    # An ordinary tensor whatever mode the first caller is in: one made in inference mode could not be trained through.
-    with torch.inference_mode(False), torch.no_grad():
-        matrix = resize_matrix(sum(new_window), sum(old_window), interpolation, antialias)
-        seen = matrix[new_start:new_start + geometry.kernel(new)]
-        factor = least_squares_factor(seen, correlation)[:, old_start:old_start + geometry.kernel(old)]
-        return factor.contiguous().to(device)
+    matrix = resize_matrix(sum(new_window), sum(old_window), interpolation, antialias)
+    seen = matrix[new_start:new_start + geometry.kernel(new)]
+    factor = least_squares_factor(seen, correlation)[:, old_start:old_start + geometry.kernel(old)]
+    return factor.contiguous().to(device)
 
 
 def _ceil_div(a: int, b: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -25,14 +25,14 @@ LAYOUTS = ('NLC', 'NHWC', 'NCHW')
 
 @dataclass(frozen=True)
 class HostLayout:
-    """What the layer takes over from the patch embedding in whose place it stands.
+    """What the layer adopts from the patch embedding that it replaces.
 
     Args:
         proj_name: The host's name of the pretrained convolution.
-        padding: What happens to a remainder smaller than a patch: zeros after it (``'corner'``), zeros around the image
-            (``'same'``), as mmcv's adaptive padding does, or None: the remainder is cut off.
+        padding: What happens to a remainder smaller than a patch: ``'corner'`` pads it with zeros at the bottom and on the
+            right, ``'same'`` pads the image with zeros on all sides, and None cuts the remainder off.
         layout: Axes of the tokens: ``'NLC'``, ``'NHWC'`` or ``'NCHW'``.
-        with_grid: Whether the token grid is returned beside the tokens, as mmseg and mmdet have it.
+        with_grid: Whether the token grid is returned beside the tokens.
         strict_grid: Refuse images whose tokens are not on the base grid, for hosts that can take no other.
 
     Raises:
@@ -71,12 +71,15 @@ class MultiScalePatchEmbed(nn.Module):
     nearest such size, on their device and by at most half a pixel a patch. So every image has the base grid.
 
     A state dict without ``kernels`` (a stock checkpoint) loads with ``strict=True``. The kernels are then computed from the
-    pretrained one, so that an untrained layer is FlexiViT at the native resolutions, and at all with ``'residual'``.
+    pretrained one, so that an untrained layer is FlexiViT at the native resolutions, and with ``'residual'`` at every one.
 
     Patches overlap where ``base_kernel`` is larger than ``patch_size``. Kernels are named by their patch size, the stride of
     the convolution; :mod:`~mspe_mm.layers.geometry` says how far a kernel reaches beyond its patch.
 
-    In eval mode calls from several threads do not disturb each other: nothing of a call is kept in the module.
+    In eval mode several threads may call one layer: the module stores nothing of a call.
+
+    A model that was traced or exported (``torch.jit.trace``, ``torch.export``, ONNX) is for one resolution: kernel, stride
+    and padding are constants in it. An exported program refuses other sizes. A trace does not check them: the caller has to.
 
     Args:
         in_channels: Channels of the image.
@@ -122,7 +125,7 @@ class MultiScalePatchEmbed(nn.Module):
                  host: HostLayout | None = None) -> None:
         super().__init__()
         self.in_channels, self.embed_dims, self.patch_size = in_channels, embed_dims, patch_size
-        self.grid_size = (grid_size, grid_size) if isinstance(grid_size, int) else tuple(grid_size)
+        self.grid_size = cast('tuple[int, int]', (grid_size, grid_size) if isinstance(grid_size, int) else tuple(grid_size))
         if kernel_sizes is None:
             kernel_sizes = default_kernel_sizes(patch_size) if isinstance(patch_size, int) else (patch_size, )
         self.kernel_sizes = tuple(kernel_sizes) if isinstance(kernel_sizes, Sequence) else (kernel_sizes, )
@@ -196,7 +199,7 @@ class MultiScalePatchEmbed(nn.Module):
         return any(not torch.allclose(self.kernels.get_parameter(name), value, rtol=8 * torch.finfo(value.dtype).eps)
                    for name, value in initial.items())
 
-    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args, **kwargs) -> None:
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any, **kwargs: Any) -> None:
         proj = f'{prefix}{self.host.proj_name}'
         weight = state_dict.get(f'{proj}.weight')
         stock = not any(key.startswith(f'{prefix}kernels.') for key in state_dict)
@@ -230,8 +233,9 @@ class MultiScalePatchEmbed(nn.Module):
     def token_grid(self, image_size: tuple[int, int]) -> tuple[int, int]:
         """(rows, columns) of the tokens of an image of ``image_size`` (height, width)."""
         rest = 0 if self.host.padding is None else 1
-        return tuple((length - rest) // k + rest
-                     for length, k in zip(self.fitted_size(image_size), self.kernel_size(image_size)))
+        sizes = zip(self.fitted_size(image_size), self.kernel_size(image_size))
+        rows, columns = ((length - rest) // k + rest for length, k in sizes)
+        return rows, columns
 
     def kernel_index(self, image_size: tuple[int, int]) -> int:
         """Which of ``kernel_sizes`` embeds an image of ``image_size`` (height, width), by Eq. 10."""
@@ -321,15 +325,18 @@ class MultiScalePatchEmbed(nn.Module):
         return self.sharing_base(kernel_sizes=(self.patch_size, ), tune_base=False, kernel_policy=kernel_policy,
                                  downsampling=replace(self.downsampling, correlation=correlation))
 
+    def _own_kernel(self, name: str) -> PatchKernel:
+        return cast(PatchKernel, self.kernels[name])
+
     @torch.no_grad()
     def set_kernel(self, size: int, weight: Tensor, bias: Tensor | None) -> None:
         """Make ``weight`` and ``bias`` (D) what :meth:`sized_kernel` gives for the kernel of ``size`` px at its own size."""
-        own, base = self.kernels[str(size)], self.base
+        own, base = self._own_kernel(str(size)), self.base
         if self.parameterization == 'residual':
             weight = weight - self.resize_kernel(base.weight, (size, size))
-            bias = None if bias is None else bias - base.bias
+            bias = None if bias is None or base.bias is None else bias - base.bias
         own.weight.copy_(weight)
-        if bias is not None:
+        if own.bias is not None and bias is not None:
             own.bias.copy_(bias)
 
     def sized_kernel(self, size: tuple[int, int], index: int) -> tuple[Tensor, Tensor | None]:
@@ -340,11 +347,12 @@ class MultiScalePatchEmbed(nn.Module):
         base, name = self.base, str(self.kernel_sizes[index])
         if name not in self.kernels or choice_for(self).pretrained_only:
             return self.resize_kernel(base.weight, size), base.bias
-        own = self.kernels[name]
+        own = self._own_kernel(name)
         weight = self.resize_kernel(own.weight, size, self.kernel_sizes[index])
         if self.parameterization == 'native':
             return weight, own.bias
-        return self.resize_kernel(base.weight, size) + weight, None if base.bias is None else base.bias + own.bias
+        bias = None if base.bias is None or own.bias is None else base.bias + own.bias
+        return self.resize_kernel(base.weight, size) + weight, bias
 
     def forward(self, x: Tensor) -> tuple[Tensor, tuple[int, int]] | Tensor:
         """Embed a batch of images.
@@ -387,8 +395,8 @@ class MultiScalePatchEmbed(nn.Module):
         if self.training or size == self.base.stride:
             return self.sized_kernel(size, index)
         # By attribute: parameters() of a DataParallel replica are none.
-        own = [self.base, *self.kernels.values()]
-        tensors = [tensor for part in own for tensor in (part.weight, part.bias) if tensor is not None]
+        tensors = [tensor for part in (self.base, *self.kernels.values()) for tensor in (part.weight, part.bias)
+                   if tensor is not None]
         settings = self.downsampling, self.parameterization, choice_for(self).pretrained_only
         return self._cache.get((size, index, settings), tensors, lambda: self.sized_kernel(size, index))
 
@@ -414,9 +422,10 @@ def _image_size(x: Tensor) -> tuple[int, int]:
 
 
 def _pad_to_patches(x: Tensor, patch: tuple[int, int], padding: str | None, reach: tuple[tuple[int, int], ...]) -> Tensor:
-    """Pad (B, C, H, W) with zeros to whole patches, as mmcv's ``AdaptivePadding`` does.
+    """Pad (B, C, H, W) with zeros to whole patches.
 
-    ``reach`` is how far kernels see (before, from then on) on each axis; the convolution pads by the first on both sides.
+    ``reach`` is how far kernels reach on each axis (before the patch, from its first pixel on). The convolution itself pads
+    by the first number on both sides.
     """
     if padding is None:
         if x.shape[-2] < patch[0] or x.shape[-1] < patch[1]:

@@ -1,15 +1,16 @@
-"""Positions of tokens: learned tables on a grid that they were not learned on, sinusoids, relative positions.
+"""Positions of tokens: learned tables resampled to another grid, sinusoids, relative positions.
 
 Grids are (rows, columns); tokens are in row-major order.
 """
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from .cache import shared_constant
 
 POSITIONS = ('learned', 'sinusoidal', 'relative')
 
@@ -24,13 +25,13 @@ def resample_positions(table: Tensor, grid: tuple[int, int], table_grid: tuple[i
         table_grid: (rows, columns) of the table, P = rows * columns; a square by default.
         extra_tokens: Positions before those of the patches (a class token's), which are dropped. ViTDet's published
             tables have one: 197 = 1 + 14 * 14.
-        interpolation: ``'bicubic'``, as ViTDet does, or ``'bilinear'``, as mmseg does.
+        interpolation: ``'bicubic'``, as in ViTDet, or ``'bilinear'``.
 
     Returns:
         (1, rows, columns, D); the table's own values, untouched, where the grid is its own.
 
     Raises:
-        ValueError: If the table has not the positions of its grid.
+        ValueError: If the number of positions is not that of the grid.
     """
     table = table[:, extra_tokens:]
     positions = table.shape[1]
@@ -63,11 +64,10 @@ def sinusoidal_positions(length: int, dim: int) -> Tensor:
     return torch.where(channel.long() % 2 == 0, angles.sin(), angles.cos())
 
 
-@lru_cache(maxsize=32)
+@shared_constant(maxsize=32)
 def sinusoids(length: int, dim: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """:func:`sinusoidal_positions`, kept where they are used."""
-    with torch.inference_mode(False):
-        return sinusoidal_positions(length, dim).to(device, dtype)
+    return sinusoidal_positions(length, dim).to(device, dtype)
 
 
 def relative_positions(table: Tensor, length: int) -> Tensor:
@@ -88,7 +88,7 @@ def relative_positions(table: Tensor, length: int) -> Tensor:
 
 
 def clipped_relative_positions(table: Tensor, length: int) -> Tensor:
-    """One axis of relative position, gathered for every pair; farther offsets are the farthest (Shaw et al., Eq. 4).
+    """One axis of relative position, gathered for every pair; larger offsets are clipped (Shaw et al., Eq. 4).
 
     Args:
         table: (2 n - 1, d), one vector for each offset -(n - 1) .. n - 1 of a query from a key.

@@ -24,11 +24,12 @@ and where an edge falls exactly between two pixels, ``'nearest'`` may take the o
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from .cache import shared_constant
 
 INTERPOLATIONS = ('bilinear', 'bicubic', 'area', 'nearest')
 ANTIALIASED = ('bilinear', 'bicubic')    # those for which antialias makes a difference
@@ -114,19 +115,21 @@ def pi_resize(weight: Tensor, size: tuple[int, int], interpolation: str = 'bilin
             where the images are known by nothing else; photographs are near 1.
 
     Returns:
-        (..., height, width) in the dtype and on the device of ``weight``, differentiable with respect to it; computed
-        in float32, or in float64 if that is its dtype, from factors made in float64. ``weight`` itself when the size is
-        its own.
+        (..., height, width) in the dtype and on the device of ``weight``, differentiable with respect to it. The factors are
+        made in float64. The products are computed in float64 where float32 could be rounded to TF32 or bfloat16, see
+        :func:`_product_dtype`; autocast has no effect. ``weight`` itself when the size is its own.
 
     Raises:
-        ValueError: For a size below 1, an unknown interpolation or a correlation out of range.
+        ValueError: For a size that is not two numbers from 1, an unknown interpolation or a correlation out of range.
     """
     check_correlation(correlation)
+    if len(size) != 2:
+        raise ValueError(f'a patch kernel is resized to (height, width), got the size {tuple(size)}')
     height, width = int(size[0]), int(size[1])
     h, w = weight.shape[-2:]
     if (height, width) == (h, w):
         return weight
-    dtype = torch.float64 if weight.dtype == torch.float64 else torch.float32
+    dtype = _product_dtype(weight)
     rows = _pi_factor(height, h, interpolation, antialias, correlation, weight.device, dtype)
     columns = _pi_factor(width, w, interpolation, antialias, correlation, weight.device, dtype)
     kernels = weight.to(dtype)
@@ -136,14 +139,12 @@ def pi_resize(weight: Tensor, size: tuple[int, int], interpolation: str = 'bilin
     return resized.to(weight.dtype)
 
 
-@lru_cache(maxsize=1024)
+@shared_constant(maxsize=1024)
 def _pi_factor(out_size: int, in_size: int, interpolation: str, antialias: bool, correlation: float, device: torch.device,
                dtype: torch.dtype) -> Tensor:
     """``P`` of one axis, (out_size, in_size), shared by every kernel of these sizes."""
-    # An ordinary tensor whatever mode the first caller is in: one made in inference mode could not be trained through.
-    with torch.inference_mode(False), torch.no_grad():
-        matrix = resize_matrix(out_size, in_size, interpolation, antialias)
-        return least_squares_factor(matrix, correlation if out_size < in_size else 0.).to(device, dtype)
+    matrix = resize_matrix(out_size, in_size, interpolation, antialias)
+    return least_squares_factor(matrix, correlation if out_size < in_size else 0.).to(device, dtype)
 
 
 def least_squares_factor(matrix: Tensor, correlation: float = 0.) -> Tensor:
@@ -157,6 +158,29 @@ def least_squares_factor(matrix: Tensor, correlation: float = 0.) -> Tensor:
     places = torch.arange(matrix.shape[1], dtype=torch.float64)
     root = torch.linalg.cholesky(correlation**(places[:, None] - places).abs())
     return torch.linalg.pinv(root.T @ matrix.T) @ root.T
+
+
+def _product_dtype(weight: Tensor) -> torch.dtype:
+    """float32 where products of float32 are exact to their rounding, else float64.
+
+    ``torch.set_float32_matmul_precision`` and the flags behind it round the factors of float32 products: to TF32 on CUDA
+    devices, to bfloat16 on some CPUs. No such setting rounds float64.
+    """
+    if weight.dtype == torch.float64:
+        return torch.float64
+    if weight.device.type == 'mps':    # it has no float64, and no such setting
+        return torch.float32
+    if weight.device.type not in ('cpu', 'meta') or _rounds_float32_products():
+        return torch.float64
+    return torch.float32
+
+
+@torch.compiler.assume_constant_result    # torch.compile cannot trace the query
+def _rounds_float32_products() -> bool:
+    try:
+        return torch.get_float32_matmul_precision() != 'highest'
+    except RuntimeError:    # the newer ``fp32_precision`` flags are in use
+        return True
 
 
 def _full_precision(device: torch.device) -> AbstractContextManager:

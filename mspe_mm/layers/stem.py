@@ -1,4 +1,4 @@
-"""A convolutional stem before the patches, whose token grid no resolution changes (RIViT)."""
+"""A convolutional stem before the patches: the token grid is the same at every resolution (RIViT)."""
 from __future__ import annotations
 
 from torch import Tensor, nn
@@ -8,12 +8,12 @@ class ConvStemPatchEmbed(nn.Module):
     """Two convolutions, adaptive pooling to a map of fixed size, then patches of the map (RIViT, section 3.2).
 
     ``y = AdaptiveAvgPool2d(ReLU(Conv2d(ReLU(Conv2d(x)))), (64, 64))``, 3 x 3 kernels padded to keep the resolution; the
-    patches of ``y`` do not overlap. The whole embedding trains, from scratch: it has nothing of a pretrained one.
+    patches of ``y`` do not overlap. All of its weights are trained from scratch.
 
     Args:
         in_channels: Channels of the image.
         embed_dims: Width D of the tokens.
-        stem_channels: Channels of both convolutions. The report gives none.
+        stem_channels: Channels of both convolutions. The report does not state them.
         map_size: Height and width of the pooled map.
         patch_size: Patch size on the map; a divisor of ``map_size``.
 

@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def to_windows(x: Tensor, size: int) -> Tensor:
-    """Cut (B, H, W, D) into windows, (B * windows, size, size, D); zeros fill up the last row and column of windows."""
+    """Cut (B, H, W, D) into windows (B * windows, size, size, D); the last row and column are padded with zeros."""
     height, width = x.shape[1:3]
     if height % size or width % size:
         x = F.pad(x, (0, 0, 0, -width % size, 0, -height % size))
@@ -15,7 +15,7 @@ def to_windows(x: Tensor, size: int) -> Tensor:
 
 
 def from_windows(windows: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Put windows (B * windows, size, size, D) together to (B, *grid, D), without what filled them up."""
+    """Put windows (B * windows, size, size, D) together to (B, *grid, D), with their padding removed."""
     size = windows.shape[1]
     rows, columns = -(-grid[0] // size), -(-grid[1] // size)
     x = windows.unflatten(0, (-1, rows, columns)).transpose(2, 3).flatten(3, 4).flatten(1, 2)

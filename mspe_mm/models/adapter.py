@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,14 @@ from ..layers.patch_embed import MultiScalePatchEmbed
 from ..version import __version__
 
 FORMAT = 'mspe_mm.adapter/1'
+MAX_WEIGHT = 1e6
+"""A larger absolute value in a kernel is no result of tuning, but of divergence or damage."""
+
+_METADATA: dict[str, type | list[type]] = dict(
+    base_digest=str, embed_dims=int, in_channels=int, patch_size=int, base_kernel=int, base_resolution=[int],
+    kernel_sizes=[int], tuned_sizes=[int], parameterization=str, interpolation=str, antialias=bool, correlation=float,
+    training_seconds=float)
+"""Types of the metadata; a list has elements of the type, and a float can be written as an integer."""
 
 
 def base_digest(patch_embed: MultiScalePatchEmbed) -> str:
@@ -55,7 +64,11 @@ def save_adapter(patch_embed: MultiScalePatchEmbed, path: str | Path, training_s
     """Write the layer's kernels, and how long they took to train, to ``path``.
 
     An older file there survives if this one cannot be written.
+
+    Raises:
+        InputError: If the kernels have diverged: :func:`load_adapter` would refuse them.
     """
+    check_values(patch_embed.kernels.state_dict(), f'adapter {path} is not written')
     tensors = {name: value.detach().cpu().contiguous() for name, value in patch_embed.kernels.state_dict().items()}
     with replacing(path) as temporary:
         metadata = describe(patch_embed)
@@ -139,7 +152,54 @@ def read_adapter(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
                          f'{_one_line(error)}') from error
     if metadata.get('format') != FORMAT:
         raise InputError(f'{path} is no adapter of this version: its format is {metadata.get("format")}, not {FORMAT}')
+    _check_metadata(path, metadata, tensors)
+    check_values(tensors, f'adapter {path} is damaged')
     return tensors, metadata
+
+
+def check_values(tensors: dict[str, Tensor], problem: str) -> None:
+    """Refuse kernels that no tuning makes: NaN, infinite, above :data:`MAX_WEIGHT`, or no real floating-point numbers.
+
+    Args:
+        tensors: By name.
+        problem: How the sentence begins.
+
+    Raises:
+        InputError: Naming the tensor.
+    """
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point():
+            raise InputError(f'{problem}: its {name} is of type {tensor.dtype}, and kernels are floating-point numbers')
+        if not tensor.isfinite().all():
+            raise InputError(f'{problem}: its {name} has values that are not finite')
+        if tensor.numel() and tensor.abs().max() > MAX_WEIGHT:
+            raise InputError(f'{problem}: its {name} has values above {MAX_WEIGHT:g}')
+
+
+def _check_metadata(path: str | Path, metadata: dict[str, str], tensors: dict[str, Tensor]) -> None:
+    values = {}
+    for key, kind in _METADATA.items():
+        if key not in metadata:
+            continue    # what an older version did not write; load_adapter says what has to be there
+        try:
+            values[key] = json.loads(metadata[key])
+        except (ValueError, RecursionError):
+            values[key] = None
+        if not _is(values[key], kind):
+            raise InputError(f'adapter {path} is damaged: the {key} of its metadata is {metadata[key][:40]}')
+    held = {name.partition('.')[0] for name in tensors}
+    sizes, tuned = ({*map(str, values.get(key, held))} for key in ('kernel_sizes', 'tuned_sizes'))
+    if held != tuned or not sizes - tuned <= {str(values.get('patch_size'))}:
+        raise InputError(f'{path} does not hold the kernels that its metadata names: it holds {", ".join(sorted(held))}, '
+                         f'and they name {", ".join(sorted(sizes | tuned))}')
+
+
+def _is(value: Any, kind: type | list[type]) -> bool:
+    if isinstance(kind, list):
+        return isinstance(value, list) and all(_is(item, kind[0]) for item in value)
+    if kind is float:
+        return type(value) in (int, float) and math.isfinite(value)
+    return type(value) is kind    # bool is an int
 
 
 def _one_line(error: Exception) -> str:

@@ -1,8 +1,8 @@
-"""Give a built model the MSPE layer: one convolution is exchanged, everything else stays.
+"""Give a built model the MSPE layer: one convolution is replaced, everything else stays.
 
-Hosts are recognised by what they do, not by their names: a patch embedding is a module of one convolution, the model's
-first, and at most a norm. The new layer is run beside the host's own on an image of the base resolution, and has to return
-the same. So mmseg's, mmdet's and timm's transformers convert, and every other that is built alike.
+A patch embedding is recognised by its structure, not by its class: a module of one convolution, the model's first, and at
+most a norm. The new layer and the host's own are run on an image of the base resolution and have to return the same. So the
+transformers of mmseg, mmdet and timm can be converted, and all others of that structure.
 """
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +26,7 @@ from .timm_patch_embed import TimmPatchEmbed
 def convert_patch_embed(model: nn.Module,
                         base_resolution: int | tuple[int, int] | None = None,
                         kernel_sizes: Sequence[int] | None = None,
-                        **settings) -> MultiScalePatchEmbed:
+                        **settings: Any) -> MultiScalePatchEmbed:
     """Replace the patch embedding of ``model``, in place, by the MSPE layer.
 
     Parameter names stay the host's, with ``kernels`` beside them, so that stock checkpoints load with ``strict=True``
@@ -81,7 +82,10 @@ def convert_patch_embed(model: nn.Module,
 
 @contextmanager
 def following_base(layer: MultiScalePatchEmbed) -> Iterator[None]:
-    """Within the context the host may draw the pretrained kernel anew: kernels that it knows nothing of are reset to it."""
+    """Reset the patch kernels if the block changes the pretrained kernel and leaves them as they were.
+
+    A host that initialises its weights anew does so: it has no code for the patch kernels.
+    """
     before = [[p.detach().clone() for p in part.parameters()] for part in (layer.base, layer.kernels)]
     yield
     base_same, kernels_same = (
@@ -101,7 +105,7 @@ def _find_stock(model: nn.Module) -> tuple[str, nn.Module, str]:
         raise InputError(f'{host} cannot be converted: it has no convolution, and MSPE resizes the one that cuts the image '
                          'into patches')
     owner, _, proj_name = first.rpartition('.')
-    stock, conv = model.get_submodule(owner), model.get_submodule(first)
+    stock, conv = model.get_submodule(owner), cast(nn.Conv2d, model.get_submodule(first))
     beside = [name for name, child in stock.named_children()
               if name not in (proj_name, 'norm') and any(True for _ in child.parameters())]
     beside += [name for name, _ in stock.named_parameters(recurse=False)]
@@ -141,7 +145,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _rest_of(stock: nn.Module, conv: nn.Conv2d) -> str | None:
-    """What the host does with a rest smaller than a patch, as the layer's ``padding``."""
+    """What the host does with a remainder smaller than a patch, as the layer's ``padding``."""
     if conv.kernel_size != conv.stride or getattr(stock, 'dynamic_img_pad', False):    # timm's name for it
         return 'corner'
     return getattr(getattr(stock, 'adap_padding', None), 'padding', None)    # mmcv's
@@ -155,7 +159,7 @@ def _match_output(layer: MultiScalePatchEmbed, stock: nn.Module, where: str, siz
         InputError: If there are none.
     """
     weight = layer.base.weight
-    # No two pixels alike, the same at every call, and without touching anybody's random numbers.
+    # An image without equal pixels, the same at every call, that takes no random numbers from the program.
     image = torch.arange(layer.in_channels * size[0] * size[1], device=weight.device).mul(12.9898).sin().to(weight.dtype)
     image = image.view(1, layer.in_channels, *size)
     twin = copy.deepcopy(layer).eval()

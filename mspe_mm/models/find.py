@@ -1,6 +1,8 @@
 """Finding the MSPE layer of a model."""
 from __future__ import annotations
 
+from typing import cast
+
 from torch import nn
 
 from ..errors import InputError
@@ -34,4 +36,4 @@ def find_patch_embed(model: nn.Module) -> MultiScalePatchEmbed:
     Raises:
         InputError: If the model has none, or more than one.
     """
-    return model.get_submodule(patch_embed_name(model))
+    return cast(MultiScalePatchEmbed, model.get_submodule(patch_embed_name(model)))

@@ -22,7 +22,7 @@ def split_layer_settings(settings: dict[str, Any], backbone: type) -> tuple[dict
         InputError: For a name that neither has, with the nearest valid one.
     """
     own = [name for cls in backbone.__mro__ if '__init__' in vars(cls)
-           for name, parameter in inspect.signature(cls.__init__).parameters.items()
+           for name, parameter in inspect.signature(vars(cls)['__init__']).parameters.items()
            if name != 'self' and parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)]
     check_names(settings, dict.fromkeys([*LAYER_SETTINGS, *own]), backbone.__name__)
     layer = {name: settings[name] for name in LAYER_SETTINGS if name in settings}

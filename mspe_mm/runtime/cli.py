@@ -9,26 +9,57 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 from mmengine.config import Config, DictAction
-from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.registry import MODELS, RUNNERS, init_default_scope
 from mmengine.runner import Runner
 
 from ..errors import InputError
 from ..layers.patch_embed import MultiScalePatchEmbed
-from . import fileio, runner  # noqa: F401  registers the backend and the runner
+from ..models.checkpoint import UntrustedCheckpointError, trusting_checkpoints
+from ..models.find import find_patch_embed
 from .compilation import compile_blocks
-from .data_checks import check_loading
+from .config_errors import config_error
+from .fast_products import fast_cpu_products
 from .memory_format import use_channels_last
 from .mixed_precision import DTYPES, use_mixed_precision
-from .runner import layer_key, load_adapter_for  # noqa: F401  for the tools
+from .runner import MSPERunner, layer_key, load_adapter_for  # noqa: F401  for the tools
+from .signals import sigterm_as_exit
+from .unwrap import unwrapped
+
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+WRONG_PATH = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP,
+              errno.ENAMETOOLONG)
+
+LARGEST_SCALE = 8
+"""Largest side of an image, in those of the base resolution. The batch has 64 times the pixels then, and so many times the
+tokens where they follow the image; a kernel of 16 px becomes 128 px, whose pseudo-inverse is still fast."""
+
+LARGEST_BUDGET = 16
+"""Largest number of tokens, in those of the base grid. Attention costs its square, 256 times as much, and a position table
+is stretched four times along each side: no result beyond it is of use."""
+
+TRUST = argparse.ArgumentParser(add_help=False)
+"""The option that :func:`run` reads before a tool does; a parent of every tool's parser."""
+TRUST.add_argument('--trust-checkpoint', action='store_true', help='read checkpoints that need to run code of their own; '
+                   'only for files from a source that you trust')
+
+
+class Options(DictAction):
+    """mmengine's, whose errors are argparse's."""
+
+    def __call__(self, *args, **kwargs) -> None:
+        try:
+            super().__call__(*args, **kwargs)
+        except (AssertionError, ValueError) as error:
+            raise argparse.ArgumentError(self, f'{error}: write KEY=VALUE') from error
 
 
 def parser(description: str, checkpoint: bool = False) -> argparse.ArgumentParser:
     """The host tools' usual arguments, plus ``--adapter``."""
-    parser = argparse.ArgumentParser(description=description)
+    parser = argparse.ArgumentParser(description=description, parents=[TRUST])
     parser.add_argument('config', help='config file')
     if checkpoint:
         parser.add_argument('checkpoint', nargs='?', help='base checkpoint, path or URL; not needed for a timm model with '
@@ -36,7 +67,7 @@ def parser(description: str, checkpoint: bool = False) -> argparse.ArgumentParse
     parser.add_argument('--work-dir', help='where logs and results go; default ./work_dirs/<config name>')
     parser.add_argument('--adapter', metavar='FILE', help='tuned patch embedding (.safetensors) to load on top of the '
                         'base checkpoint')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
+    parser.add_argument('--cfg-options', nargs='+', action=Options, metavar='KEY=VALUE',
                         help='settings that override the config, e.g. load_from=ckpt.pth train_dataloader.batch_size=8; '
                         'lists as key="[a,b]"')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
@@ -53,7 +84,7 @@ def add_speed_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def load_config(args: argparse.Namespace) -> Config:
-    """The config of a tool's arguments, with the checks of this package switched on.
+    """The config of a tool's arguments, as it is written.
 
     Raises:
         InputError: If the config is missing or not a config.
@@ -64,33 +95,17 @@ def load_config(args: argparse.Namespace) -> Config:
     try:
         cfg = Config.fromfile(args.config)
         cfg.merge_from_dict(args.cfg_options or {})
-    except (SyntaxError, KeyError, TypeError, ImportError, FileNotFoundError, NameError) as error:
-        raise InputError(f'config {args.config} cannot be read: {" ".join(str(error).split())}') from error
-    if 'model' not in cfg:
-        raise InputError(f'config {args.config} has no model')
+    except Exception as error:    # a config is a program
+        if getattr(error, 'errno', None) in FULL_DISK:    # mmengine writes a temporary copy of the config
+            raise
+        raise InputError(f'config {args.config} cannot be read: {type(error).__name__}: '
+                         f'{" ".join(str(error).split())}') from error
+    if not isinstance(cfg.get('model'), dict) or not cfg.model.get('type'):
+        raise InputError(f'config {args.config} has no model: it must be a dict with a type')
     cfg.launcher = args.launcher
     cfg.adapter = args.adapter
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs') / Path(args.config).stem)
-    head = cfg.model.get('decode_head') or {}
-    head = head[-1] if isinstance(head, list) else head
-    for part in cfg.values():    # Config itself is no dict
-        check_loading(part, head.get('num_classes'), head.get('ignore_index', 255))
-        if 'timm_name' in cfg.model:
-            match_transforms(part, cfg.model)
     return cfg
-
-
-def match_transforms(cfg: dict, model: dict) -> None:
-    """Give, in place, every ``TimmTransform`` of a config the model's name and image size, unless it has its own."""
-    if isinstance(cfg, dict):
-        if cfg.get('type') == 'TimmTransform':
-            cfg.setdefault('timm_name', model['timm_name'])
-            base = (model.get('patch_embed') or {}).get('base_resolution')
-            cfg.setdefault('img_size', base or (model.get('model_kwargs') or {}).get('img_size'))
-        cfg = list(cfg.values())
-    if isinstance(cfg, (list, tuple)):
-        for item in cfg:
-            match_transforms(item, model)
 
 
 def loads_own_weights(cfg: Config) -> bool:
@@ -120,9 +135,65 @@ def _lengths(text: str, what: str, unit: str) -> list[int]:
     return [int(length) for length in text.split('x')]
 
 
+def positive(text: str) -> int:
+    """The type of an argument that is a whole number from 1."""
+    return _whole(text, 1)
+
+
+def not_negative(text: str) -> int:
+    """The type of an argument that is a whole number from 0."""
+    return _whole(text, 0)
+
+
+def _whole(text: str, least: int) -> int:
+    if not re.fullmatch(r'-?\d+', text) or int(text) < least:
+        raise argparse.ArgumentTypeError(f'{text!r} is no whole number from {least}')
+    return int(text)
+
+
 def full_sizes(given: list[list[int]], base: tuple[int, int]) -> list[tuple[int, int]]:
-    """Pairs of the resolutions or token grids given; a height or number of rows alone gets the aspect ratio of ``base``."""
+    """(height, width) of the resolutions given; a height alone gets the aspect ratio of ``base``.
+
+    Raises:
+        InputError: For a side of more than :data:`LARGEST_SCALE` times that of ``base``.
+    """
+    sizes = _full(given, base)
+    for height, width in sizes:
+        if height > LARGEST_SCALE * base[0] or width > LARGEST_SCALE * base[1]:
+            raise InputError(f'the resolution {height} x {width} px is more than {LARGEST_SCALE} times the base '
+                             f'resolution of {base[0]} x {base[1]} px: give at most '
+                             f'{LARGEST_SCALE * base[0]}x{LARGEST_SCALE * base[1]}')
+    return sizes
+
+
+def full_grids(given: list[list[int]], base: tuple[int, int]) -> list[tuple[int, int]]:
+    """(rows, columns) of the token grids given; a number of rows alone gets the aspect ratio of ``base``.
+
+    Raises:
+        InputError: For a grid of more than :data:`LARGEST_BUDGET` times the tokens of ``base``.
+    """
+    grids = _full(given, base)
+    most = LARGEST_BUDGET * base[0] * base[1]
+    for rows, columns in grids:
+        if rows * columns > most:
+            raise InputError(f'the token grid {rows} x {columns} has {rows * columns} tokens, more than {LARGEST_BUDGET} '
+                             f'times those of the base grid of {base[0]} x {base[1]}: give at most {most}')
+    return grids
+
+
+def _full(given: list[list[int]], base: tuple[int, int]) -> list[tuple[int, int]]:
     return [(s[0], s[1] if len(s) == 2 else max(1, round(s[0] * base[1] / base[0]))) for s in given]
+
+
+def warn_off_grid(layer: MultiScalePatchEmbed, resolutions: list[tuple[int, int]]) -> None:
+    """Print a warning for each of the ``resolutions`` (height, width) at which a layer leaves its base grid."""
+    for size in resolutions:
+        grid = layer.token_grid(size)
+        if tuple(grid) != layer.grid_size:
+            near = [max(1, round(length / cells)) * cells for length, cells in zip(size, layer.grid_size)]
+            print(f'warning: {size[0]} x {size[1]} px give {grid[0]} x {grid[1]} tokens instead of '
+                  f'{layer.grid_size[0]} x {layer.grid_size[1]}: the nearest multiples of the base grid are '
+                  f'{near[0]} x {near[1]} px', file=sys.stderr)
 
 
 def read_pipeline(cfg: Config, key: str | None) -> list[dict] | None:
@@ -149,14 +220,18 @@ def build_model(cfg: Config) -> torch.nn.Module:
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     try:
         return MODELS.build(cfg.model)
-    except ValueError as error:
+    except (AssertionError, ValueError) as error:
         raise InputError(f'the model of {cfg.filename} cannot be built: {error}') from error
 
 
 def build_runner(cfg: Config) -> Runner:
     """The runner of a config: this package's, unless the config names its own ``runner_type``."""
-    cfg.setdefault('runner_type', 'MSPERunner')
-    return RUNNERS.build(cfg)
+    try:
+        return RUNNERS.build(cfg) if 'runner_type' in cfg else MSPERunner.from_cfg(cfg)
+    except ValueError as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f'config {cfg.filename} cannot be run: {" ".join(str(error).split())}') from error
 
 
 def speed_up(model: torch.nn.Module, args: argparse.Namespace) -> dict:
@@ -165,8 +240,7 @@ def speed_up(model: torch.nn.Module, args: argparse.Namespace) -> dict:
     Raises:
         InputError: If it cannot.
     """
-    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
-        model = model.module
+    model = unwrapped(model)
     if args.amp:
         use_mixed_precision(model, args.amp)
     if args.compile:
@@ -180,30 +254,58 @@ def require_mspe(model: torch.nn.Module, config: str) -> MultiScalePatchEmbed:
     """The MSPE layer of a model.
 
     Raises:
-        InputError: Naming the config if there is none.
+        InputError: Naming the config if there is none, or more than one.
     """
-    for module in model.modules():
-        if isinstance(module, MultiScalePatchEmbed):
-            return module
-    raise InputError(f'config {config} has no MSPE patch embedding: use a config with an MSPE backbone, such as '
-                     'configs/setr_mspe_camvid.py')
+    try:
+        return find_patch_embed(model)
+    except InputError as error:
+        raise InputError(f'config {config} has no MSPE model for this tool: {error}; configs/setr_mspe_camvid.py '
+                         'has one') from error
 
 
-def run(main: Callable[[], None]) -> None:
-    """Run a tool; bad input and a full disk end it with one sentence on stderr and exit code 1."""
+def run(main: Callable[[], None], fast_products: bool = True) -> None:
+    """Run a tool; bad input and a full disk end it with one sentence on stderr and exit code 1.
+
+    SIGINT ends it with exit code 1 and SIGTERM with 143, as shells count; both clear up unfinished files and processes.
+
+    Args:
+        main: What the tool does.
+        fast_products: Run it within :func:`~mspe_mm.runtime.fast_products.fast_cpu_products`.
+    """
     logging.raiseExceptions = False    # a log that cannot be written must not bury the sentence that says so
     try:
-        main()
+        with (sigterm_as_exit(), trusting_checkpoints(TRUST.parse_known_args()[0].trust_checkpoint),
+              fast_cpu_products(fast_products)):
+            main()
+    except UntrustedCheckpointError as error:
+        sys.exit(f'error: {error}; pass --trust-checkpoint if you trust its source')
     except InputError as error:
         # A data-loading worker hands on its error as a whole traceback; the sentence is what follows the class name.
         sentence = str(error).strip().rpartition(f'{InputError.__name__}: ')[2]
         sys.exit(f'error: {sentence}')
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            sys.exit(f'error: {error.strerror} while writing {error.filename or "results"}: free some room and run again; '
-                     'what was saved before is intact')
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        if error.errno in FULL_DISK:
+            _disk_is_full(error.strerror, error.filename)
+        if error.errno in WRONG_PATH:
             sys.exit(f'error: {error.strerror}: {error.filename}')
+        raise
+    except Exception as error:
+        for code in FULL_DISK:    # PyTorch and safetensors raise errors of their own kinds, with the system's words
+            if _mentions(error, code):
+                _disk_is_full(os.strerror(code))
+        if sentence := config_error(error):
+            sys.exit(f'error: {sentence}')
         raise
     except KeyboardInterrupt:
         sys.exit('interrupted')
+
+
+def _disk_is_full(reason: str, filename: str | None = None) -> NoReturn:
+    sys.exit(f'error: {reason} while writing {filename or "results"}: free some room and run again; what was saved before '
+             'is intact')
+
+
+def _mentions(error: BaseException | None, code: int) -> bool:
+    """Whether an error, or one that it follows from, is the system's error ``code``."""
+    return error is not None and (getattr(error, 'errno', None) == code or f'os error {code})' in str(error)
+                                  or os.strerror(code) in str(error) or _mentions(error.__context__, code))

@@ -1,12 +1,28 @@
-"""Checks of the data, so that a bad file ends a run with its name instead of a wrong number."""
+"""Checks of the data, so that a bad file ends a run with its name instead of a wrong number.
+
+A data set is checked once it is built: :func:`check_data` puts a check around its loading transforms. Our runner does so for
+every data loader; :class:`DataCheckHook` does it for any other runner. The config stays as it is.
+"""
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
-from mmengine.registry import TRANSFORMS
+from mmengine.dataset import Compose
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS, TRANSFORMS
+from mmengine.runner import Runner
+from PIL import Image
+from torch import nn
 
 from ..errors import InputError
+from .config_errors import config_error
+from .unwrap import unwrapped
+
+LOADING = ('LoadImageFromFile', 'LoadAnnotations')
+BYTE_MODES = ('1', 'L', 'P')    # of PIL
 
 
 @TRANSFORMS.register_module()
@@ -14,20 +30,21 @@ class CheckedLoading:
     """Run a loading transform of the host and refuse what it lets through.
 
     Args:
-        transform: Config of the loading transform (``LoadImageFromFile``, ``LoadAnnotations``, ...).
+        transform: The loading transform (``LoadImageFromFile``, ``LoadAnnotations``), or its config.
         num_classes: With a number, semantic masks may hold 0 .. num_classes - 1 and the ignore index only.
         ignore_index: Label of pixels that do not count.
 
     Raises:
-        InputError: Naming the file that is missing, cannot be decoded, has another size than its image or holds a class
-            that the config does not have.
+        InputError: Naming the file that is missing, cannot be decoded, has another size than its image, more than one
+            channel, or a class that the model does not have.
     """
 
-    def __init__(self, transform: dict, num_classes: int | None = None, ignore_index: int = 255) -> None:
-        self.loading = TRANSFORMS.build(transform)
+    def __init__(self, transform: Mapping | Callable, num_classes: int | None = None, ignore_index: int = 255) -> None:
+        self.loading = TRANSFORMS.build(transform) if isinstance(transform, Mapping) else transform
         self.num_classes, self.ignore_index = num_classes, ignore_index
-        self.loads_annotations = 'Annotations' in transform['type']
-        self.loads_instances = self.loads_annotations and (transform.get('with_bbox') or transform.get('with_mask'))
+        self.loads_annotations = 'Annotations' in type(self.loading).__name__
+        self.loads_instances = self.loads_annotations and any(
+            getattr(self.loading, name, False) for name in ('with_bbox', 'with_mask'))
 
     def __call__(self, results: dict) -> dict | None:
         path = results.get('seg_map_path' if self.loads_annotations else 'img_path') or results.get('img_path')
@@ -46,39 +63,90 @@ class CheckedLoading:
         mask = results['gt_seg_map']
         if mask is None:
             raise InputError(f'{path} cannot be decoded')
+        if mask.ndim < 2:    # squeezed by the host
+            raise InputError(f'{path} is one pixel wide or high: the host reads masks of two pixels and more')
+        if mask.ndim > 2:
+            raise InputError(f'{path} has {mask.shape[-1]} channels: a mask must have one, with the class of every pixel')
         if 'ori_shape' in results and mask.shape[:2] != tuple(results['ori_shape'][:2]):
             raise InputError(f'{path} is {mask.shape[0]} x {mask.shape[1]} px, and its image {results["img_path"]} is '
                              f'{results["ori_shape"][0]} x {results["ori_shape"][1]} px: they must have one size')
+        _check_bytes(path)
         wrong = np.setdiff1d(np.unique(mask), [*range(self.num_classes), self.ignore_index])
         if wrong.size:
             raise InputError(f'{path} holds class {int(wrong[0])}, and the config has {self.num_classes} classes '
                              f'(0 to {self.num_classes - 1}, {self.ignore_index} = ignore)')
 
 
-def check_loading(cfg: dict, num_classes: int | None = None, ignore_index: int = 255) -> None:
-    """Wrap, in place, every loading transform of every pipeline of a config in :class:`CheckedLoading`.
+def _check_bytes(path: str) -> None:
+    """Refuse a mask file of values that 8 bits cannot hold: the host keeps their last 8 bits."""
+    with suppress(OSError), Image.open(path) as image:    # what PIL does not know, another decoder has read
+        if image.mode in BYTE_MODES:    # known from the header
+            return
+        values = np.asarray(image)
+        if values.min() < 0 or values.max() > 255:
+            worst = values.max() if values.max() > 255 else values.min()
+            raise InputError(f'{path} holds class {worst}, and masks are read with 8 bits: write classes from 0 to 255')
+
+
+@HOOKS.register_module()
+class DataCheckHook(Hook):
+    """Check the data of a runner by :func:`check_data`, before the first batch."""
+
+    priority = 'VERY_HIGH'
+
+    def before_train(self, runner: Runner) -> None:
+        check_data(runner.train_dataloader.dataset, runner.model)
+
+    def before_val(self, runner: Runner) -> None:
+        check_data(runner.val_dataloader.dataset, runner.model)
+
+    def before_test(self, runner: Runner) -> None:
+        check_data(runner.test_dataloader.dataset, runner.model)
+
+
+def check_data(dataset: object, model: nn.Module) -> None:
+    """Have the loading transforms of a data set checked by :class:`CheckedLoading`, in place, and fit it to a model.
 
     Args:
-        cfg: A config, or any part of one.
-        num_classes: Classes of a semantic segmentation model, None for other tasks.
-        ignore_index: Its label of pixels that do not count.
+        dataset: A built data set, or a wrapper such as ``ConcatDataset``.
+        model: The model that it is for.
     """
-    if isinstance(cfg, (list, tuple)):
-        for item in cfg:
-            check_loading(item, num_classes, ignore_index)
-    elif isinstance(cfg, dict):
-        for key, value in cfg.items():
-            if key == 'pipeline' and isinstance(value, (list, tuple)):
-                cfg[key] = [_checked(step, num_classes, ignore_index) for step in value]
-            elif not isinstance(value, (str, bytes)):
-                check_loading(value, num_classes, ignore_index)
+    for leaf in leaf_datasets(dataset):
+        if isinstance(getattr(leaf, 'pipeline', None), Compose):
+            check_pipeline(leaf.pipeline, model)
 
 
-def _checked(step: dict, num_classes: int | None, ignore_index: int) -> dict:
-    name = step.get('type') if isinstance(step, dict) else None
-    if not isinstance(name, str) or name.rpartition('.')[2] not in ('LoadImageFromFile', 'LoadAnnotations'):
-        return step
-    return dict(type='CheckedLoading', transform=dict(step), num_classes=num_classes, ignore_index=ignore_index)
+def check_pipeline(pipeline: Compose, model: nn.Module) -> None:
+    """:func:`check_data` for the transforms of one data set.
+
+    A transform that depends on the model has a method ``match_model(model)``, which is called.
+    """
+    num_classes, ignore_index = mask_classes(model)
+    for index, step in enumerate(pipeline.transforms):
+        if type(step).__name__ in LOADING:
+            pipeline.transforms[index] = CheckedLoading(step, num_classes, ignore_index)
+        if hasattr(step, 'match_model'):
+            step.match_model(unwrapped(model))
+        for branch in getattr(step, 'subroutines', ()):    # of test-time augmentation
+            check_pipeline(branch, model)
+
+
+def mask_classes(model: nn.Module) -> tuple[int | None, int]:
+    """How many classes the masks of a segmentor's data may have, and the label to ignore; None for other models."""
+    head = getattr(unwrapped(model), 'decode_head', None)
+    if isinstance(head, nn.ModuleList):    # a cascade
+        head = head[-1]
+    return getattr(head, 'num_classes', None), getattr(head, 'ignore_index', 255)
+
+
+def leaf_datasets(dataset: object) -> Iterator[object]:
+    """The data sets inside wrappers such as ``ConcatDataset`` and ``RepeatDataset``."""
+    inner: Sequence = getattr(dataset, 'datasets', None) or [getattr(dataset, 'dataset', None)]
+    if inner[0] is None:
+        yield dataset
+        return
+    for part in inner:
+        yield from leaf_datasets(part)
 
 
 def empty_data_set(dataset: dict) -> InputError:
@@ -95,6 +163,8 @@ def empty_data_set(dataset: dict) -> InputError:
 
 def data_set_error(dataset: dict, error: Exception) -> Exception:
     """What to raise for a data set, given by its config, that the host could not read: ``error`` if no file is to blame."""
+    if sentence := config_error(error):
+        return sentence
     if 'need at least one array' in str(error):    # what mmengine's data set says of an empty list
         return empty_data_set(dataset)
     dataset = _innermost(dataset)

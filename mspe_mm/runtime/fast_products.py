@@ -1,8 +1,8 @@
 """Faster float32 linear layers on a CPU, as a choice of the program that runs a model.
 
-PyTorch hands float32 products to MKL, which keeps to AVX2 on processors that are not Intel's. oneDNN, which PyTorch brings
-along for convolutions, does not: on an AMD EPYC the linear layers of a Transformer take half the time. Models are not
-changed: within :func:`fast_cpu_products`, ``torch.nn.functional.linear`` itself is computed by oneDNN.
+PyTorch computes float32 matrix products by MKL, which uses no more than AVX2 on processors that are not Intel's. oneDNN, by
+which PyTorch computes convolutions, uses AVX-512 there too: on an AMD EPYC the linear layers of a Transformer take half the
+time. No model is changed: within :func:`fast_cpu_products`, ``torch.nn.functional.linear`` is computed by oneDNN.
 """
 from __future__ import annotations
 
@@ -17,19 +17,23 @@ from torch.autograd.function import FunctionCtx
 from torch.overrides import TorchFunctionMode
 
 from ..layers.autocast import autocast_dtype
-from ..layers.cache import is_transformed
+from ..layers.cache import is_compiling, is_transformed
 
 
 def fast_cpu_products(enabled: bool = True) -> AbstractContextManager:
-    """A context in which linear layers of this thread are computed by :func:`linear`; an empty one if not ``enabled``."""
+    """A context in which this thread computes ``torch.nn.functional.linear``, and so every ``nn.Linear``, by :func:`linear`.
+
+    Args:
+        enabled: Off, the context changes nothing.
+    """
     return _LinearByOneDNN() if enabled else nullcontext()
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """``x @ weight.T + bias``, as ``torch.nn.functional.linear``, up to rounding.
 
-    It is that function wherever oneDNN has no kernel: on other devices, in other dtypes and under autocast. It is that
-    function too where a call is recorded or transformed (compilation, export, tracing, ``torch.func``).
+    PyTorch's own function is called on other devices than a CPU, for other dtypes than float32 and under autocast. It is
+    also called in compilation, export, tracing, ``torch.func`` and below a ``TorchDispatchMode``.
 
     Args:
         x: (..., in).
@@ -41,7 +45,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """
     fits = (x.device.type == 'cpu' and x.dtype == weight.dtype == torch.float32 and weight.ndim == 2 and x.ndim > 1
             and x.numel() > 0 and type(x) is Tensor)
-    if not fits or is_transformed() or autocast_dtype('cpu') is not None or not _available():
+    if not fits or _is_observed() or autocast_dtype('cpu') is not None or not _available():
         return F.linear(x, weight, bias)
     return _OneDNNLinear.apply(x, weight, bias)
 
@@ -49,7 +53,10 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 class _LinearByOneDNN(TorchFunctionMode):
 
     def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: Mapping | None = None) -> Any:
-        return (linear if func is F.linear else func)(*args, **(kwargs or {}))    # the mode is off in here
+        kwargs = kwargs or {}
+        if func is Tensor.unflatten and is_compiling():    # as a function it cannot be compiled (PyTorch 2.11)
+            return args[0].unflatten(*args[1:], **kwargs)
+        return (linear if func is F.linear else func)(*args, **kwargs)    # the mode is off in here
 
 
 class _OneDNNLinear(torch.autograd.Function):
@@ -70,6 +77,10 @@ class _OneDNNLinear(torch.autograd.Function):
         return (None if weight is None else product(grad, weight.T),
                 None if x is None else product(rows.T, x.flatten(0, -2).T),
                 rows.sum(0) if ctx.needs_input_grad[2] else None)
+
+
+def _is_observed() -> bool:
+    return is_transformed() or torch._C._len_torch_dispatch_stack() > 0
 
 
 def _available() -> bool:

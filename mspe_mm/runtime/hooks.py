@@ -1,21 +1,101 @@
 """Training hooks."""
 from __future__ import annotations
 
-import os.path as osp
+import math
+import time
+from pathlib import Path
 
+import torch
 from mmengine.dist import is_main_process
-from mmengine.hooks import Hook
+from mmengine.fileio import LocalBackend
+from mmengine.hooks import CheckpointHook, Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
-from ..models.adapter import save_adapter
+from ..errors import InputError
+from ..files import remove_stale, replacing
+from ..models.adapter import check_values, save_adapter
 from ..models.checkpoint import training_seconds
-from ..models.find import find_patch_embed
+from ..models.find import find_patch_embed, has_patch_embed
+from .fileio import SafeLocalBackend
+
+
+class SafeCheckpointHook(CheckpointHook):
+    """mmengine's hook, except that a kill at any moment leaves a complete checkpoint that ``last_checkpoint`` names.
+
+    mmengine removes the oldest checkpoint, writes the new one and then truncates ``last_checkpoint`` to write it anew. Here
+    each file is written whole (:mod:`~mspe_mm.files`), and the oldest checkpoint goes last.
+    """
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        if self.backend_args is None and self.file_client_args is None and '://' not in str(self.out_dir):
+            self.backend_args = dict(backend='mspe_safe')
+
+    def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
+        too_old = []
+        if self.max_keep_ckpts > 0:
+            if step not in self.keep_ckpt_ids:
+                if len(self.keep_ckpt_ids) == self.max_keep_ckpts:
+                    too_old.append(self.keep_ckpt_ids.popleft())
+                self.keep_ckpt_ids.append(step)
+            runner.message_hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
+        name = self.filename_tmpl.format(step)
+        self.last_ckpt = self.file_backend.join_path(self.out_dir, name)
+        runner.message_hub.update_info('last_ckpt', self.last_ckpt)
+        runner.save_checkpoint(
+            self.out_dir, name, self.file_client_args, save_optimizer=self.save_optimizer,
+            save_param_scheduler=self.save_param_scheduler, meta=meta, by_epoch=self.by_epoch,
+            backend_args=self.backend_args, **self.args)
+        if not is_main_process():
+            return
+        with replacing(Path(runner.work_dir) / 'last_checkpoint') as temporary:
+            Path(temporary).write_text(self.last_ckpt)
+        backend = LocalBackend() if isinstance(self.file_backend, SafeLocalBackend) else self.file_backend
+        for old in too_old:
+            path = backend.join_path(self.out_dir, self.filename_tmpl.format(old))
+            if backend.isfile(path):
+                backend.remove(path)
+
+
+class SoundTrainingHook(Hook):
+    """Ends a training that has diverged, before its weights replace an adapter or a checkpoint; removes stale files.
+
+    Looking at the loss costs nothing: mmengine's ``RuntimeInfoHook`` reads it in every iteration.
+    """
+
+    priority = 'VERY_HIGH'
+
+    def before_train(self, runner: Runner) -> None:
+        if is_main_process():
+            remove_stale(runner.work_dir)
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: object = None,
+                         outputs: dict | None = None) -> None:
+        if 'loss' not in (outputs or {}):
+            return
+        loss = float(torch.as_tensor(outputs['loss']).detach())
+        if not math.isfinite(loss):
+            raise InputError(f'the loss of iteration {runner.iter + 1} is {loss}: training has diverged; lower the learning '
+                             f'rate or check the data; the checkpoint and adapter in {runner.work_dir} are those before')
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        if has_patch_embed(runner.model):
+            check_values(find_patch_embed(runner.model).kernels.state_dict(),
+                         f'no checkpoint is written after iteration {runner.iter + 1}, training has diverged')
+        for name, value in checkpoint['state_dict'].items():
+            if value.is_floating_point() and not torch.isfinite(value).all():
+                raise InputError(f'{name} has values that are not finite after iteration {runner.iter + 1}: training has '
+                                 f'diverged; lower the learning rate; the checkpoint and adapter in {runner.work_dir} are '
+                                 'those before')
 
 
 @HOOKS.register_module()
 class AdapterHook(Hook):
     """Save the tuned kernels alone, beside the full checkpoints or instead of them (``default_hooks.checkpoint=None``).
+
+    The adapter of an earlier training in the same work dir is kept under another name, as mmengine keeps its logs: a new
+    training in the same folder is usual, and so is one that starts again because it was interrupted.
 
     Args:
         interval: Save every so many epochs, or iterations with ``by_epoch=False``; the end of training always saves.
@@ -27,9 +107,13 @@ class AdapterHook(Hook):
 
     def __init__(self, interval: int = 1, by_epoch: bool = True, filename: str = 'adapter.safetensors') -> None:
         self.interval, self.by_epoch, self.filename = interval, by_epoch, filename
+        self.own = False    # whether the file is of this training
 
     def before_run(self, runner: Runner) -> None:
         find_patch_embed(runner.model)    # refused before an hour of training, not after
+
+    def before_train(self, runner: Runner) -> None:
+        self.own = runner.iter > 0    # resumed
 
     def after_train_epoch(self, runner: Runner) -> None:
         if self.by_epoch and self.every_n_epochs(runner, self.interval):
@@ -41,9 +125,21 @@ class AdapterHook(Hook):
 
     def after_train(self, runner: Runner) -> None:
         self._save(runner)
-        runner.logger.info(f'The adapter is in {osp.join(runner.work_dir, self.filename)}.')
+        runner.logger.info(f'The adapter is in {self._path(runner)}.')
+
+    def _path(self, runner: Runner) -> Path:
+        return Path(runner.work_dir) / self.filename
 
     def _save(self, runner: Runner) -> None:
         if is_main_process():
-            save_adapter(find_patch_embed(runner.model), osp.join(runner.work_dir, self.filename),
-                         training_seconds(runner.message_hub.log_scalars))
+            path = self._path(runner)
+            if not self.own and path.is_file():
+                self._keep(path, runner)
+            self.own = True
+            save_adapter(find_patch_embed(runner.model), path, training_seconds(runner.message_hub.log_scalars))
+
+    def _keep(self, path: Path, runner: Runner) -> None:
+        saved = time.strftime('%Y%m%d_%H%M%S', time.localtime(path.stat().st_mtime))
+        kept = path.with_name(f'{path.stem}_{saved}{path.suffix}')
+        path.rename(kept)
+        runner.logger.info(f'The adapter of an earlier training in {runner.work_dir} is kept as {kept.name}.')

@@ -1,6 +1,9 @@
 """Inference in mixed precision."""
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -31,4 +34,9 @@ def use_mixed_precision(model: nn.Module, dtype: str = 'bfloat16') -> None:
     if is_detector and not hasattr(model, 'mspe_layer') and (device == 'cpu' or dtype == 'bfloat16'):
         raise InputError(f'the heads of {host} cannot run in {dtype}: leave out --amp, or give the config '
                          f"model.type='MSPE{host}', which keeps them in float32")
-    model.forward = torch.autocast(device, getattr(torch, dtype))(model.forward)
+    model.forward = partial(_forward, model, device, getattr(torch, dtype))    # a deep copy binds the copy
+
+
+def _forward(model: nn.Module, device: str, dtype: torch.dtype, *args: Any, **kwargs: Any) -> Any:
+    with torch.autocast(device, dtype):
+        return type(model).forward(model, *args, **kwargs)

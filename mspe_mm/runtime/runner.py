@@ -3,12 +3,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
 from mmengine.config import Config
-from mmengine.model import MMDistributedDataParallel, is_model_wrapper
+from mmengine.hooks import CheckpointHook, Hook
+from mmengine.model import MMDistributedDataParallel
 from mmengine.registry import RUNNERS
-from mmengine.runner import Runner, load_state_dict
+from mmengine.runner import BaseLoop, Runner, load_state_dict
 from torch import nn
 
 from ..errors import InputError
@@ -17,7 +19,11 @@ from ..layers.patch_embed import MultiScalePatchEmbed
 from ..models.adapter import AdapterMismatchError, load_adapter
 from ..models.checkpoint import check_fits, named_for, read_checkpoint, weights_of
 from ..models.find import find_patch_embed
-from .data_checks import data_set_error, empty_data_set
+from .data_checks import check_data, data_set_error, empty_data_set
+from .fileio import latest_checkpoint
+from .hooks import SafeCheckpointHook, SoundTrainingHook
+from .randomness import RandomStateHook, seed_samples, with_seeded_samples
+from .unwrap import unwrapped
 
 
 def layer_key(cfg: Config) -> str:
@@ -47,6 +53,16 @@ def _option(cfg: Config, error: AdapterMismatchError) -> str:
     return f'; add --cfg-options {layer_key(cfg)}.{key}=' + (f'"{value}"' if key == 'kernel_sizes' else str(value))
 
 
+def _pretrained_files(model: nn.Module) -> set[str]:
+    found = set()
+    for module in model.modules():
+        settings = getattr(module, 'init_cfg', None)
+        for one in settings if isinstance(settings, list) else [settings]:
+            if isinstance(one, dict) and 'Pretrained' in str(one.get('type')) and one.get('checkpoint'):
+                found.add(one['checkpoint'])
+    return found
+
+
 @RUNNERS.register_module()
 class MSPERunner(Runner):
     """A ``Runner`` that refuses what the host would only warn of, loads adapters, and runs distributed on CPUs too.
@@ -57,7 +73,7 @@ class MSPERunner(Runner):
     def build_model(self, model: nn.Module | dict) -> nn.Module:
         try:
             return super().build_model(model)
-        except ValueError as error:
+        except (AssertionError, ValueError) as error:
             raise InputError(f'the model of {self.cfg.filename} cannot be built: {error}') from error
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
@@ -70,13 +86,32 @@ class MSPERunner(Runner):
                 module=model, broadcast_buffers=False, find_unused_parameters=find_unused)
         return super().wrap_model(model_wrapper_cfg, model)
 
+    def register_hook(self, hook: Hook | dict, priority: str | int | None = None) -> None:
+        """The host's; where the config names ``CheckpointHook``, its checkpoints survive a kill at any moment."""
+        if isinstance(hook, dict) and hook.get('type') in ('CheckpointHook', CheckpointHook):
+            hook = dict(hook, type=SafeCheckpointHook)
+        super().register_hook(hook, priority)
+
+    def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        """The host's, with repeatable random numbers (:mod:`~mspe_mm.runtime.randomness`) and a watch on the loss."""
+        if isinstance(self._train_dataloader, dict) and isinstance(self._train_dataloader.get('sampler'), dict):
+            self._train_dataloader = self.build_dataloader(
+                with_seeded_samples(self._train_dataloader), seed=self.seed,
+                diff_rank_seed=self._randomness_cfg.get('diff_rank_seed', False))
+            seed_samples(self._train_dataloader)
+        built = super().build_train_loop(loop)
+        if built is not loop:
+            self.register_hook(RandomStateHook(built.dataloader))
+            self.register_hook(SoundTrainingHook())
+        return built
+
     def setup_env(self, env_cfg: dict) -> None:
         if self._launcher == 'pytorch' and not torch.cuda.is_available() and not torch.distributed.is_initialized():
             torch.distributed.init_process_group('gloo')    # the host would ask for a GPU
         super().setup_env(env_cfg)
 
-    @staticmethod
-    def build_dataloader(dataloader: dict, *args, **kwargs) -> torch.utils.data.DataLoader:
+    def build_dataloader(self, dataloader: dict, *args, **kwargs) -> torch.utils.data.DataLoader:
+        """The host's, whose data is checked by :func:`~mspe_mm.runtime.data_checks.check_data`."""
         try:
             loader = Runner.build_dataloader(dataloader, *args, **kwargs)
         except InputError:
@@ -87,15 +122,50 @@ class MSPERunner(Runner):
             raise data_set_error(dataloader['dataset'], error) from None
         if len(loader.dataset) == 0:
             raise empty_data_set(dataloader['dataset'])
+        check_data(loader.dataset, self.model)
         return loader
+
+    def _init_model_weights(self) -> None:
+        """The host's, which would run the code of files that ``init_cfg`` names: they are read safely before."""
+        for module in unwrapped(self.model).modules():
+            self._check_init_cfg(module)
+        for path in _pretrained_files(self.model):
+            read_checkpoint(path)
+        super()._init_model_weights()
+
+    def _check_init_cfg(self, module: nn.Module) -> None:
+        """Refuse a file of pretrained weights that is missing, or leave it out where a whole checkpoint is loaded anyway."""
+        settings = getattr(module, 'init_cfg', None)
+        path = settings.get('checkpoint') if isinstance(settings, dict) else None
+        if not isinstance(path, str) or '://' in path or Path(path).is_file():
+            return
+        if self._resume or (self._load_from and self.cfg.get('strict_load')):
+            module.init_cfg = None
+            return
+        raise InputError(f'{path}, which init_cfg of {type(module).__name__} names, does not exist: correct the path, or '
+                         'set that init_cfg to None')
 
     def load_or_resume(self) -> None:
         fresh = not self._has_loaded
+        if fresh and self._resume and self._load_from is None:
+            self._load_from = latest_checkpoint(self.work_dir)
+            self._resume = self._load_from is not None
         super().load_or_resume()
         adapter = self.cfg.get('adapter')
         if fresh and adapter and not self._resume:    # a resumed checkpoint has its own, newer kernels
             load_adapter_for(self.cfg, find_patch_embed(self._bare_model), adapter)
             self.logger.info(f'Load adapter from {adapter}')
+
+    def resume(self, filename: str, *args, **kwargs) -> None:
+        """The host's, but a file that is no checkpoint of this training is an InputError."""
+        try:
+            super().resume(filename, *args, **kwargs)
+        except InputError:
+            raise
+        except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
+            reason = f'it has no {error}' if isinstance(error, KeyError) else ' '.join(str(error).split())
+            raise InputError(f'checkpoint {filename} cannot be resumed, {reason}: give a checkpoint that a training with '
+                             'this config has saved, or load its weights alone by load_from') from error
 
     def load_checkpoint(self,
                         filename: str,
@@ -121,4 +191,4 @@ class MSPERunner(Runner):
 
     @property
     def _bare_model(self) -> nn.Module:
-        return self.model.module if is_model_wrapper(self.model) else self.model
+        return unwrapped(self.model)

@@ -8,9 +8,10 @@ except ModuleNotFoundError as error:
         f'mspe_mm.seg needs MMSegmentation, and {error.name!r} is missing: install mspe_mm[onedl] (maintained) or '
         'mspe_mm[upstream] (the 2024 releases)') from error
 
-from ..data import image_folder  # noqa: F401
-from ..runtime import hooks  # noqa: F401
+from ..data import change_resolution, image_folder  # noqa: F401
+from ..runtime import hooks, runner  # noqa: F401
 from .encoder_decoder import MSPEEncoderDecoder
+from .metric import BootstrapIoUMetric
 from .vit import MSPEViT
 
-__all__ = ['MSPEEncoderDecoder', 'MSPEViT']
+__all__ = ['BootstrapIoUMetric', 'MSPEEncoderDecoder', 'MSPEViT']

@@ -1,4 +1,4 @@
-"""mmcv's multi-head self-attention through PyTorch's fused kernels."""
+"""mmcv's multi-head self-attention by PyTorch's fused kernels."""
 from __future__ import annotations
 
 import torch

@@ -27,9 +27,9 @@ class MSPEViT(VisionTransformer):
         attention: ``'naive'`` is the host's; ``'fused'`` computes the same numbers up to rounding, faster and without
             holding the attention weights.
         position: ``'learned'``: the host's table. ``'sinusoidal'``: of the token's number in row-major order, none for the
-            class token. ``'relative'``: in the attention (:class:`~mspe_mm.seg.self_attention.RelativeSelfAttention`), with
-            ``with_cls_token=False``, because the class token has no place, and ``with_cp=False``. The last two are to be
-            trained from scratch: their models have no ``pos_embed``.
+            class token. ``'relative'``: in the attention (:class:`~mspe_mm.seg.self_attention.RelativeSelfAttention`). It
+            needs ``with_cls_token=False``, because a class token has no position, and ``with_cp=False``. Models of the last
+            two are trained from scratch and have no ``pos_embed``.
         patch_pad: The host's; ``'corner'``, ``'same'``, or 0 for none.
         **kwargs: ``kernel_sizes``, ``kernel_policy``, ``parameterization``, ``tune_base`` and ``downsampling`` of
             :class:`~mspe_mm.layers.patch_embed.MultiScalePatchEmbed`. Everything else is the host's (``img_size``,
@@ -75,7 +75,7 @@ class MSPEViT(VisionTransformer):
             raise ValueError(f'unknown position {self.position!r}: choose one of {", ".join(POSITIONS)}')
         table = self.pos_embed.detach()
         del self.pos_embed
-        self.register_buffer('pos_embed', table, persistent=False)    # the host initialises and passes it; nobody adds it
+        self.register_buffer('pos_embed', table, persistent=False)    # the host initialises and passes it, without adding it
         if self.position == 'relative':
             if self.with_cls_token or any(layer.with_cp for layer in self.layers):
                 raise ValueError("position='relative' is for tokens that have a place on the grid, and recomputed layers do "

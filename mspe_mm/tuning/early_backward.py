@@ -1,17 +1,18 @@
-"""Differentiating a loss where it is computed, so that its activations are freed before the next one needs the room.
+"""Differentiating a loss right after it is computed, so that its activations are freed before the next loss is computed.
 
-What stays are the values and the gradient of the parameters. One of the values carries that gradient: a backward pass
-through it, whenever it comes, hands it on to the parameters. So nothing changes for who trains: gradient accumulation,
-clipping, GradScaler and the hooks of DistributedDataParallel find the gradient where they expect it.
+The values and the gradient of the parameters are kept. One value carries that gradient: a later backward pass through this
+value adds the gradient to the parameters. So nothing changes for the trainer: gradient accumulation, clipping, GradScaler
+and the hooks of DistributedDataParallel work as usual.
 """
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import once_differentiable
 
 Losses = dict[str, 'Tensor | list[Tensor]']
 
@@ -19,33 +20,32 @@ Losses = dict[str, 'Tensor | list[Tensor]']
 class EarlyBackward:
     """Computes losses together with their gradient.
 
-    It is the gradient of the sum of all losses that have ``loss`` in their names, each with weight 1, a tensor by its mean
-    and a list by the sum of means. A trainer has to minimise that sum; other weights have to be in the losses already.
+    It is the gradient of the sum of all losses with ``loss`` in their names. Each has weight 1; a tensor counts by its mean,
+    a list by the sum of its means. A trainer has to minimise that sum; other weights have to be in the losses already.
 
     Attributes:
-        loss_scale: Float32 scalar that the sum is multiplied by while it is differentiated, so that float16 gradients do
-            not underflow: GradScaler scales only afterwards. It is the gradient scale seen in the previous step, and at
-            first GradScaler's default. A gradient that overflows is handed on as it is; GradScaler then skips the step and
-            lowers the scale. In types with float32's range, powers of 2 change nothing.
+        loss_scale: Float32 scalar. The sum is multiplied by it while it is differentiated, so that float16 gradients do not
+            underflow: GradScaler scales only afterwards. It is the gradient scale seen in the previous step, and at first
+            GradScaler's default. A gradient that overflows is passed on unchanged; GradScaler then skips the step and lowers
+            the scale. In types with float32's range, powers of 2 change nothing.
     """
 
     def __init__(self) -> None:
         self.loss_scale = torch.tensor(2.**16)
 
     def __call__(self, module: nn.Module, compute_losses: Callable[[], Losses]) -> Losses:
-        """Compute losses, and what a backward pass through them will add to the gradients of a module's parameters.
+        """Compute losses, and the gradient of their sum with respect to a module's parameters.
 
         Args:
             module: Holds all parameters that require a gradient.
             compute_losses: Returns the losses by name. Meanwhile other parameters stand in for those of ``module``.
 
         Returns:
-            The same values, detached but for one, which carries the gradient of all. Where gradients are disabled or none
-            is required, the losses as they are.
+            The same values, detached except one, which carries the gradient of the sum. Where gradients are disabled, or no
+            loss requires one, the losses unchanged.
 
         Raises:
-            RuntimeError: If a loss requires a gradient and none arrives at the module, or parameters outside of the module
-                would get one.
+            RuntimeError: If a parameter outside of the module would get a gradient, or no parameter of the module gets one.
         """
         if not torch.is_grad_enabled():
             return compute_losses()
@@ -55,7 +55,7 @@ class EarlyBackward:
                      if 'loss' in name and any(term.requires_grad for term in _terms(value))]
             if not names:
                 return losses
-            total = sum(term.mean() for name in names for term in _terms(losses[name]))
+            total = cast(Tensor, sum(term.mean() for name in names for term in _terms(losses[name])))
             if others := _leaves(total) - {stand_in for _, stand_in in pairs}:
                 raise RuntimeError(f'{len(others)} tensors outside of the trained module require a gradient (the first is '
                                    f'{tuple(next(iter(others)).shape)}): freeze them, or give the module that has all')
@@ -69,24 +69,24 @@ class EarlyBackward:
                                'freeze the others; a compiled model needs a newer PyTorch')
         losses = {name: _like(value, [term.detach() for term in _terms(value)]) for name, value in losses.items()}
         value = losses[names[0]]
-        first, *others = _terms(value)
+        first, *rest = _terms(value)
         carrier = _HandOn.apply(first, self, scale, [gradient for _, gradient in known], *(p for p, _ in known))
-        losses[names[0]] = _like(value, [carrier, *others])
+        losses[names[0]] = _like(value, [carrier, *rest])
         return losses
 
 
 class _HandOn(torch.autograd.Function):
-    """A value whose gradient is known."""
+    """A value whose gradient with respect to the parameters is known."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, value: Tensor, early_backward: EarlyBackward, scale: Tensor, gradients: list[Tensor],
+    def forward(ctx: Any, value: Tensor, early_backward: EarlyBackward, scale: Tensor, gradients: list[Tensor],
                 *parameters: nn.Parameter) -> Tensor:
         ctx.early_backward, ctx.scale, ctx.gradients = early_backward, scale, gradients
         return value.clone()
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         factor = grad_output.sum().to(ctx.scale)    # a mean gives every element its part
         ctx.early_backward.loss_scale = torch.where(factor > 0, factor, ctx.scale)    # decided on the device
         return None, None, None, None, *(gradient * (factor / ctx.scale) for gradient in ctx.gradients)
@@ -115,14 +115,19 @@ def stand_ins(module: nn.Module) -> Iterator[list[tuple[nn.Parameter, nn.Paramet
 
 
 def _leaves(total: Tensor) -> set[Tensor]:
-    """The tensors that a backward pass through ``total`` would give a gradient."""
-    leaves, seen, todo = set(), set(), [total.grad_fn]
+    """The leaves of the graph of ``total``: the tensors whose ``grad`` a backward pass would add to.
+
+    What a reentrant checkpoint recomputes is no part of the graph yet.
+    """
+    leaves: set[Tensor] = set()
+    seen: set[Any] = set()
+    todo: list[Any] = [total.grad_fn]
     while todo:
         node = todo.pop()
         if node is None or node in seen:
             continue
         seen.add(node)
-        if hasattr(node, 'variable'):
+        if node.name() == 'torch::autograd::AccumulateGrad':
             leaves.add(node.variable)
         todo += [following for following, _ in node.next_functions]
     return leaves

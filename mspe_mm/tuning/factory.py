@@ -1,6 +1,7 @@
 """The objective that a model's ``tuning`` settings describe."""
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Protocol
@@ -58,7 +59,9 @@ def build_objective(tuning: Mapping) -> Objective:
     settings = dict(tuning)
     name = settings.pop('type', 'TokenGridObjective' if 'token_grids' in settings else 'MultiResolutionObjective')
     if name not in OBJECTIVE_TYPES:
-        raise InputError(f'tuning has no type {name!r}: choose one of {", ".join(OBJECTIVE_TYPES)}')
+        near = difflib.get_close_matches(str(name), OBJECTIVE_TYPES, n=1)
+        raise InputError(f'tuning has no type {name!r}{f": did you mean {near[0]!r}?" if near else ";"} '
+                         f'The types are {", ".join(OBJECTIVE_TYPES)}')
     cls = OBJECTIVE_TYPES[name]
     check_names(settings, [field.name for field in fields(cls) if field.init], 'tuning')
     return cls(**settings)

@@ -3,10 +3,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
 from ..layers.resize import check_interpolation, resize_image
+from .early_backward import Losses
 
 
 @dataclass
@@ -19,7 +21,7 @@ class MultiResolutionTraining:
         antialias: Likewise.
     """
 
-    resolutions: Sequence[int | tuple[int, int]]
+    resolutions: Sequence[Any]    # pairs from __post_init__ on
     interpolation: str = 'bilinear'
     antialias: bool = True
 
@@ -29,14 +31,14 @@ class MultiResolutionTraining:
         if not self.resolutions or any(len(r) != 2 or min(r) < 1 for r in self.resolutions):
             raise ValueError(f'resolutions must be positive numbers of pixels, got {self.resolutions}')
 
-    def __call__(self, images: Tensor, task_loss: Callable[[Tensor], dict[str, Tensor]]) -> dict[str, Tensor]:
+    def __call__(self, images: Tensor, task_loss: Callable[[Tensor], Losses]) -> Losses:
         """Losses of one step, named ``r<height>x<width>.<name>``.
 
         Args:
             images: (B, C, H, W), at least as large as the largest resolution if nothing is to be lost.
             task_loss: Maps images (B, C, h, w) to the model's losses by name.
         """
-        losses = {}
+        losses: Losses = {}
         for height, width in self.resolutions:
             resized = resize_image(images, (height, width), self.interpolation, self.antialias)
             losses.update({f'r{height}x{width}.{name}': value for name, value in task_loss(resized).items()})

@@ -76,9 +76,9 @@ class MultiResolutionObjective:
     def _kernel_losses(self, patch_embed: MultiScalePatchEmbed, images: Tensor, task_loss: Callable[[Tensor], Losses],
                        index: int) -> Losses:
         patch = draw_patch_size(patch_embed.kernel_sizes, index, self.sampling, self.aspect_jitter)
-        size = tuple(max(1, round(length * p / patch_embed.patch_size)) for length, p in zip(images.shape[-2:], patch))
+        height, width = (max(1, round(length * p / patch_embed.patch_size)) for length, p in zip(images.shape[-2:], patch))
         with patch_embed.force_kernel(index):
-            return task_loss(patch_embed.downsampling.resize(images, size))
+            return task_loss(patch_embed.downsampling.resize(images, (height, width)))
 
     def _base_losses(self, images: Tensor, task_loss: Callable[[Tensor], Losses]) -> Losses:
         return {name: _scale(value, self.base_weight) if 'loss' in name else value

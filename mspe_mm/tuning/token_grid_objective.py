@@ -1,12 +1,13 @@
-"""One checkpoint for many budgets: at the same input resolution, a coarser or finer token grid (FlexiViT).
+"""One checkpoint for many compute budgets: a coarser or finer token grid at the same input resolution (FlexiViT).
 
-A grid of (rows, columns) tokens needs a patch kernel of H / rows x W / columns pixels, which PI-resize makes; positions
-are resampled by the host. Fewer tokens cost less, more tell more.
+A grid of (rows, columns) tokens needs a patch kernel of H / rows x W / columns pixels, which PI-resize computes; the host
+resamples the positions. A coarser grid is faster, a finer one is more accurate.
 """
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,8 @@ from .early_backward import Losses
 
 def tileable_size(image_size: tuple[int, int], grid: tuple[int, int]) -> tuple[int, int]:
     """The size nearest to ``image_size`` (height, width) that ``grid`` (rows, columns) cuts into whole patches."""
-    return tuple(tokens * max(1, round(length / tokens)) for length, tokens in zip(image_size, grid))
+    height, width = (tokens * max(1, round(length / tokens)) for length, tokens in zip(image_size, grid))
+    return height, width
 
 
 @dataclass
@@ -31,10 +33,10 @@ class TokenGridObjective:
         token_grids: The grids, each one number or (rows, columns).
         freeze: Train the kernels alone. Off, all of the model trains, as in FlexiViT: with ``kernel_sizes`` of the
             pretrained size alone, one kernel is resized to every patch size.
-        objective: ``'task'``: on another token grid there is no teacher to compare with place by place.
+        objective: ``'task'``. Other objectives compare with the teacher, whose outputs are on the base grid.
     """
 
-    token_grids: Sequence[int | tuple[int, int]]
+    token_grids: Sequence[Any]    # pairs from __post_init__ on
     freeze: bool = True
     objective: str = 'task'
     at_base = False    # images of any resolution are brought to the grid
@@ -60,12 +62,13 @@ class TokenGridObjective:
         Raises:
             ValueError: If no grid has a kernel that trains.
         """
-        grids = self.trainable_grids(patch_embed, tuple(images.shape[-2:]))
+        height, width = images.shape[-2:]
+        grids = self.trainable_grids(patch_embed, (height, width))
         if not grids:
-            raise ValueError(f'token_grids {self.token_grids} of images of {images.shape[-2]} x {images.shape[-1]} px all '
+            raise ValueError(f'token_grids {self.token_grids} of images of {height} x {width} px all '
                              'use the frozen pretrained kernel: add grids, set tune_base=True or tuning.freeze=False')
-        rows, columns = grids[torch.randint(len(grids), ()).item()]
-        size = tileable_size(tuple(images.shape[-2:]), (rows, columns))
+        rows, columns = grids[int(torch.randint(len(grids), ()))]
+        size = tileable_size((height, width), (rows, columns))
         resized = patch_embed.downsampling.resize(images, size)
         with patch_embed.force_grid((rows, columns)):
             return {f'g{rows}x{columns}.{name}': value for name, value in task_loss(resized).items()}
@@ -73,7 +76,7 @@ class TokenGridObjective:
     def trainable_grids(self, patch_embed: MultiScalePatchEmbed, image_size: tuple[int, int]) -> list[tuple[int, int]]:
         """The grids for which an image of ``image_size`` (height, width) is embedded by weights that train."""
         if not self.freeze:
-            return self.token_grids
+            return list(self.token_grids)
         grids = []
         for grid in self.token_grids:
             with patch_embed.force_grid(grid):

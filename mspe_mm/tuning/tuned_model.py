@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from torch import Tensor, nn
 
@@ -12,24 +12,37 @@ from ..models.convert import convert_patch_embed, following_base
 from ..models.find import has_patch_embed, patch_embed_name
 from .distillation import distillation_loss, logit_distance
 from .early_backward import Losses
-from .factory import build_objective
+from .factory import Objective, build_objective
 from .freezing import freeze_all_but_kernels, tuning_mode
 from .full_training import MultiResolutionTraining
 
 
 class Outputs(NamedTuple):
-    """What a host's model makes of a batch of images in one forward pass.
+    """The results of one forward pass of a host's model on a batch of images.
 
     Attributes:
-        compared: What the student and the teacher are compared by: logits, or the features of several levels.
-        context: Whatever else :meth:`TunedModel.losses_from` needs to compute the host's losses of the same pass.
+        compared: The outputs in which student and teacher are compared: logits, or the features of several levels.
+        context: All else that :meth:`TunedModel.losses_from` needs for the host's losses of the same pass.
     """
 
     compared: Any
     context: Any = None
 
 
-class TunedModel:
+if TYPE_CHECKING:
+    class _Host(nn.Module):
+        """What the mixin needs of the host's class."""
+
+        backbone: nn.Module
+
+        def init_weights(self) -> None: ...
+
+        def loss(self, inputs: Tensor, data_samples: Any) -> Losses: ...
+else:
+    _Host = object
+
+
+class TunedModel(_Host):
     """A mixin that gives a host's model the MSPE layer and tunes it.
 
     A host composes it before its own class and adds two methods, :meth:`outputs` and :meth:`losses_from`::
@@ -64,8 +77,8 @@ class TunedModel:
     distance: Callable[[Any, Any], Tensor] = staticmethod(logit_distance)
     """How far the ``compared`` outputs of a student are from the teacher's."""
 
-    def __init__(self, *args, tuning: Mapping | None = None, patch_embed: Mapping | None = None,
-                 resolutions: Sequence[int | tuple[int, int]] | None = None, **kwargs) -> None:
+    def __init__(self, *args: Any, tuning: Mapping | None = None, patch_embed: Mapping | None = None,
+                 resolutions: Sequence[int | tuple[int, int]] | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.convert_backbone(patch_embed)
         if tuning is not None and resolutions:
@@ -88,7 +101,7 @@ class TunedModel:
                              'convert it, or take a backbone of mspe_mm')
 
     def outputs(self, images: Tensor) -> Outputs:
-        """A forward pass of the host's model on images (B, C, h, w), up to what can be compared."""
+        """A forward pass of the host's model on images (B, C, h, w), up to the outputs that are compared."""
         raise NotImplementedError(f'{type(self).__name__} cannot be compared with a teacher')
 
     def losses_from(self, outputs: Outputs, data_samples: Any) -> Losses:
@@ -103,7 +116,7 @@ class TunedModel:
     @property
     def mspe_layer(self) -> MultiScalePatchEmbed:
         """The patch embedding, wherever the backbone keeps it."""
-        return self.backbone.get_submodule(self._layer_name)
+        return cast(MultiScalePatchEmbed, self.backbone.get_submodule(self._layer_name))
 
     @property
     def freezes(self) -> bool:
@@ -111,11 +124,11 @@ class TunedModel:
         return self.tuning is not None and self.tuning.freeze
 
     def init_weights(self) -> None:
-        """The host's; the patch kernels follow a pretrained kernel that the host has drawn anew."""
+        """The host's; if it changes the pretrained kernel, the patch kernels are reset to it."""
         with following_base(self.mspe_layer):
             super().init_weights()
 
-    def train(self, mode: bool = True) -> nn.Module:
+    def train(self, mode: bool = True) -> TunedModel:
         """The host's; while the patch kernels are tuned, everything else stays in eval mode."""
         super().train(mode)
         if mode and self.freezes:
@@ -149,21 +162,20 @@ class TunedModel:
             return self.full_training(inputs, host_loss)
         if self.tuning is None:
             return host_loss(inputs)
-        self._check_batch(inputs, data_samples)
+        self._check_batch(self.tuning, inputs, data_samples)
         layer, objective = self.mspe_layer, self.tuning.objective
-        if objective == 'task':
-            task_loss = host_loss
-        else:
+        task_loss: Callable[[Tensor], Losses] = host_loss
+        if objective != 'task':
             task_losses = (lambda outputs: self.losses_from(outputs, data_samples)) if objective == 'both' else None
             task_loss = distillation_loss(layer, inputs, self.outputs, self.distance, task_losses)
         return self.tuning(layer, inputs, task_loss, model=self)
 
-    def _check_batch(self, images: Tensor, data_samples: Sequence) -> None:
-        objective, layer, size = self.tuning.objective, self.mspe_layer, tuple(images.shape[-2:])
+    def _check_batch(self, tuning: Objective, images: Tensor, data_samples: Sequence) -> None:
+        objective, layer, size = tuning.objective, self.mspe_layer, tuple(images.shape[-2:])
         if objective != 'distill' and not all(map(self.is_annotated, data_samples)):
-            raise InputError(f'the training data has no annotations, and objective={objective!r} needs them: tune with '
-                             "objective='distill', or load annotations in the training pipeline")
-        if self.tuning.at_base and size != layer.base_resolution:
+            raise InputError(f'the training data has no annotations, and tuning.objective={objective!r} needs them: set '
+                             "tuning.objective='distill', or load annotations in the training pipeline")
+        if tuning.at_base and size != layer.base_resolution:
             raise InputError(
                 f'a training batch is {size[0]} x {size[1]} px, and tuning is at the base resolution of '
                 f'{layer.base_resolution[0]} x {layer.base_resolution[1]} px: resize, crop and pad to it in the training '

@@ -1,8 +1,10 @@
 """What rows are made of, on candidates whose work is known."""
 import pytest
 import torch
+from benchmark_helpers import build_modes
 
 from mspe_mm import InputError
+from mspe_mm.benchmark.cases import backbone, end_to_end, inference, train_step
 from mspe_mm.benchmark.memory import OutOfMemory
 from mspe_mm.benchmark.ratios import Candidate, Comparison, Settings, difference, measure
 
@@ -33,6 +35,34 @@ def test_rows():
     assert peer['ratio']['median'] == ratios[1]
     assert (ours['flops'], peer['flops']) == (2 * 8**3, 2 * 16**3)
     assert ours['roofline'] > 0
+
+
+@pytest.mark.parametrize(('ours', 'compiled', 'expected'), [(True, False, 1), (True, True, 0), (False, False, 0)])
+def test_candidate_runs_models_of_this_package_by_fast_products_unless_they_are_compiled(ours, compiled, expected):
+    assert Candidate('c', build_modes, ours=ours).step(compiled)(0) == expected
+    assert build_modes()(0) == 0
+
+
+@pytest.mark.parametrize('memory', [True, False])
+def test_measure_runs_ours_by_fast_products_and_the_peer_without(memory):
+    ours, peer = (Candidate('c', build_modes, same_output=True, ours=ours) for ours in (True, False))
+    _, row = measure(Comparison({}, ours, (peer, )), Settings(repeats=1, memory=memory))
+    assert row['difference']['absolute'] == 1
+
+
+@pytest.mark.parametrize(('case', 'arguments', 'others'), [
+    (backbone, dict(networks=['vit', 'vitdet'], base=32, resolutions=[16, 32]),
+     {'mmseg VisionTransformer', 'naive ViTDet'}),
+    (inference, dict(networks=['setr', 'mask-rcnn'], base=32, resolutions=[32]), set()),
+    (train_step, dict(networks=['setr', 'vitdet', 'mask-rcnn'], resolutions=[32]),
+     {"full fine-tuning, mmseg VisionTransformer's layers", 'sum of the 4 losses, naive ViTDet'}),
+    (end_to_end, dict(resolutions=[32], images=1, workers=0, out_dir='x'), {'mmseg tools/test.py'}),
+])
+def test_cases_name_the_models_of_others(case, arguments, others):
+    comparisons = case.comparisons(SETTINGS, models=['tiny'], **arguments)
+    candidates = [candidate for found in comparisons for candidate in (found.ours, *found.peers)]
+    assert all(found.ours.ours for found in comparisons)
+    assert {candidate.name for candidate in candidates if not candidate.ours} == others
 
 
 def test_the_same_work_counts_what_the_leanest_needs():

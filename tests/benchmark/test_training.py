@@ -33,6 +33,7 @@ def seen_sizes(trainee):
 
 
 @pytest.mark.parametrize('name', ['setr', 'vitdet', 'mask_rcnn'])
+@pytest.mark.slow
 def test_the_packages_step_is_the_sum_of_the_losses(name):
     ours, peer = make(name), make(name)
     sizes, peer_sizes = seen_sizes(ours), seen_sizes(peer)
@@ -101,6 +102,7 @@ def test_a_step_updates_and_forgets_the_gradients():
 
 
 @pytest.mark.parametrize('name', ['setr', 'mask_rcnn'])
+@pytest.mark.slow
 def test_mixed_precision(name):
     settings = Settings(dtype=torch.bfloat16)
     trainee = getattr(trainees, f'{name}_trainee')('tiny', 32, True, settings)

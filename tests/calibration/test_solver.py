@@ -72,6 +72,7 @@ def test_it_is_the_regression_of_the_pixels_carried_over_to_the_kernel(size):
 
 @pytest.mark.parametrize('bias', [True, False])
 @pytest.mark.parametrize('ridge', [0., 1e-3, 1.])
+@pytest.mark.slow
 def test_it_is_what_gradient_descent_finds(ridge, bias):
     u, t, start = problem()
     scale = ridge * (u - u.mean(0) if bias else u).square().mean()

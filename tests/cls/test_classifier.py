@@ -15,6 +15,7 @@ from timm.models.mvitv2 import model_cfgs
 import mspe_mm.cls  # noqa: F401
 from mspe_mm.cls.classifier import create_timm_model
 from mspe_mm.errors import InputError
+from mspe_mm.layers.downsampling import Downsampling
 from mspe_mm.models.checkpoint import named_for
 from mspe_mm.models.find import find_patch_embed
 
@@ -71,7 +72,7 @@ def test_the_token_grid_never_changes(size):
 
 
 def test_every_family_classifies_as_timm_does_and_at_half_the_resolution(family):
-    """With timm's checkpoint, loaded by ``strict=True``. The rest is tests/core/test_convert.py's."""
+    """With timm's checkpoint, loaded by ``strict=True``. The rest is tests/models/test_convert.py's."""
     host, model, base = family
     assert model.mspe_layer.base_resolution == (base, base)
     small = noise(2, 3, base // 2, base // 2, dtype=torch.float32)
@@ -80,7 +81,7 @@ def test_every_family_classifies_as_timm_does_and_at_half_the_resolution(family)
         expected = host(whole)
         assert torch.equal(model.eval()(whole), expected)
         # What areas shrink without loss gives the same.
-        model.mspe_layer.interpolation = 'area'
+        model.mspe_layer.downsampling = Downsampling('area')
         assert relative_error(model(small), expected) < 1e-4
 
 
@@ -178,7 +179,7 @@ def test_without_labels_there_is_a_distance_alone():
     losses = mspe(tuning=dict(objective='distill')).train()(images, unlabelled, 'loss')
     assert list(losses) == ['k4.loss_distill', 'k8.loss_distill', 'k12.loss_distill']
     for objective in ('task', 'both'):
-        with pytest.raises(InputError, match=r"no annotations.*set model.tuning.objective='distill'"):
+        with pytest.raises(InputError, match=r"no annotations.*set tuning.objective='distill'"):
             mspe(tuning=dict(objective=objective)).train()(images, unlabelled, 'loss')
 
 

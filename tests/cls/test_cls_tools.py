@@ -12,6 +12,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
 from PIL import Image
+from stock_helpers import TRAIN_AND_TEST, added_by_tools, assert_python_runs
 from tools_helpers import ROOT
 
 import mspe_mm.cls  # noqa: F401
@@ -150,6 +151,8 @@ def test_everything_runs_without_openmmlabs_libraries(world):
                                                'by_jpeg', '--methods', 'calibrated', 'mspe', '--resolutions', '8',
                                                '--out-dir', 'alone'])):
         world.command(sys.executable, '-c', program, ROOT / 'tools' / tool, *args)
+    rows = json.loads((world.folder / 'alone/results.json').read_text())['rows']
+    assert {row['method'] for row in rows} == {'calibrated', 'mspe'}
 
 
 PVT = dict(embed_dims=(8, 16, 16, 16), depths=(1, 1, 1, 1), num_heads=(1, 1, 1, 1), num_classes=8)
@@ -280,3 +283,10 @@ def test_bad_token_grids_are_refused(world, args, sentence, capsys):
     with pytest.raises(AssertionError, match='2'):    # argparse exits with code 2, and a sentence on stderr
         world.fails('eval_multiscale.py', 'mspe.py', *TUNED, *args, '--out-dir', 'x')
     assert sentence in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_dumped_config_trains_and_tests_by_the_stock_runner(world):
+    dumped = world.folder / 'work_dirs/mspe/mspe.py'
+    assert added_by_tools(dumped) == []
+    assert_python_runs(TRAIN_AND_TEST, world.folder, dumped)    # images of another size than the base would be refused
+    assert (world.folder / 'stock/adapter.safetensors').is_file()

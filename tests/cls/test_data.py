@@ -1,5 +1,6 @@
 """Folders are read and numbered as timm does, images prepared by timm's transforms."""
 import io
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -127,3 +128,12 @@ def test_bad_folders_are_named(folder):
     Image.new('RGB', (4, 4)).save(folder / 'val/stray.png')
     with pytest.raises(InputError, match='val has images that are in no class folder'):
         build(folder)
+
+
+def test_timm_transform_takes_what_it_was_not_given_from_the_model():
+    model = SimpleNamespace(timm_name='vit_base_patch16_224.augreg_in21k_ft_in1k', img_size=32)
+    for given, size in ((dict(), 32), (dict(img_size=64), 64)):
+        transform = TimmTransform(**given)
+        transform.match_model(model)
+        expected = create_transform((3, size, size), crop_pct=0.9, interpolation='bicubic', normalize=False)
+        assert str(transform.transform) == str(expected)

@@ -10,7 +10,8 @@ from mmseg.models import SegDataPreProcessor
 from mspe_mm.calibration.solver import extract_patches
 from mspe_mm.core import resize_image
 from mspe_mm.data.change_resolution import ChangeResolution, imresize
-from mspe_mm.data.pairs import ImagePairs, evenly, find_images, image_steps, normalised
+from mspe_mm.data.image_folder import find_images
+from mspe_mm.data.pairs import ImagePairs, evenly, image_steps, normalised
 from mspe_mm.det import MSPEDetDataPreprocessor
 from mspe_mm.errors import InputError
 

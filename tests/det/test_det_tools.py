@@ -10,6 +10,7 @@ import torch
 from det_helpers import CLASSES
 from mmdet.visualization import DetLocalVisualizer
 from mmengine.config import Config
+from stock_helpers import TRAIN_AND_TEST, added_by_tools, assert_python_runs
 
 ROOT = Path(__file__).parents[2]
 CONFIG = '''
@@ -239,3 +240,20 @@ def test_multi_scale_evaluation(world, tool, capsys):
     assert 'box AP' in out
     assert 'mask AP50' in out
     assert (world / 'sweep/curve.png').stat().st_size > 10_000
+
+
+INFERENCE = '''
+import sys
+import numpy as np
+from mmdet.apis import inference_detector, init_detector
+model = init_detector(sys.argv[1], sys.argv[2], device='cpu')
+assert inference_detector(model, np.zeros((64, 64, 3), np.uint8)).pred_instances is not None
+'''
+
+
+def test_dumped_config_runs_by_the_stock_runner_and_init_detector(world):
+    dumped = world / 'work_dirs/vitdet_mspe_coco128/vitdet_mspe_coco128.py'
+    assert added_by_tools(dumped) == []
+    assert_python_runs(TRAIN_AND_TEST, world, dumped)
+    assert (world / 'stock/adapter.safetensors').is_file()
+    assert_python_runs(INFERENCE, world, dumped, TUNED)

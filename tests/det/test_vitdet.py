@@ -142,6 +142,13 @@ def test_base_resolution_is_bit_exact():
 
 
 @torch.no_grad()
+@pytest.mark.parametrize(('patch_size', 'quarters'), [(32, (8, 16, 24, 32)), (14, (4, 7, 11, 14))])
+def test_kernel_sizes_are_quarters_of_any_patch_size(patch_size, quarters):
+    model = MSPEViTDet(img_size=2 * patch_size, patch_size=patch_size, embed_dim=16, depth=1, num_heads=2).eval()
+    assert model.patch_embed.kernel_sizes == quarters
+    assert model(torch.randn(1, 3, patch_size, patch_size))[0].shape == (1, 16, 2, 2)
+
+
 def test_token_grid_is_fixed():
     model = backbone()
     for size in (16, 32, 48, 64, 96, 128):

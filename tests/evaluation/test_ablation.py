@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mmengine.config import Config
 
+from mspe_mm.errors import InputError
 from mspe_mm.evaluation.ablation import Variant, ablation_table, mean_and_spread, read_plan, summary, write_ablation
 from mspe_mm.layers.resolution import SAMPLINGS
 
@@ -59,6 +60,34 @@ def test_a_run_that_lacks_a_resolution_leaves_its_cell_out_of_the_mean():
     assert ablation_table(rows, 'mIoU').rows[1] == ['b', 1, '', '1.00', '1.00']
 
 
+def test_summary_leaves_rows_out_that_cannot_run_or_have_no_value():
+    rows = rows_of(dict(a=[(40., 20.), (42., 24.)], b=[(1., 2.), (3., 4.)]))
+    rows[1].update(metrics={}, failure='too few tokens')    # seed 0 of a at 16 x 24
+    for row in rows[5::2]:    # b at 16 x 24
+        row['metrics']['mIoU'] = None
+    found = summary(rows, 'mIoU')
+    assert found['a'] == {(16, 24): (24., None), (32, 48): (41., pytest.approx(2**0.5)), 'mean': (33., None)}
+    assert set(found['b']) == {(32, 48)}
+    assert ablation_table(rows, 'mIoU').rows[1] == ['b', 2, '-', '2.00 ± 1.41', '-']
+
+
+def test_write_ablation_draws_variants_that_run_nowhere(tmp_path):
+    rows = [dict(row, metrics={}, failure='too few tokens') for row in rows_of(dict(a=[(40., 20.)]))]
+    assert '-' in write_ablation(rows, tmp_path, {}, ['mIoU'])
+    assert (tmp_path / 'ablation.png').is_file()
+
+
+@pytest.mark.parametrize(('change', 'sentence'), [
+    (dict(seeds='(1, 1)'), r'seeds of plan .*plan\.py has 1 twice'),
+    (dict(resolutions="[16, '16']"), r'resolutions of plan .*plan\.py has 16 twice')])
+def test_read_plan_refuses_repeated_values(tmp_path, change, sentence):
+    (tmp_path / 'base.py').write_text('')
+    settings = dict(dict(base="'base.py'", seeds='(0, )', resolutions='[16]', variants='dict(a={})'), **change)
+    (tmp_path / 'plan.py').write_text('\n'.join(f'{key} = {value}' for key, value in settings.items()))
+    with pytest.raises(InputError, match=sentence):
+        read_plan(tmp_path / 'plan.py')
+
+
 def test_table_json_and_figure_are_written(tmp_path):
     rows = rows_of(dict(a=[(40., 20.), (42., 24.)]))
     printed = write_ablation(rows, tmp_path, dict(plan='plan.py'), ['mIoU', 'top-1'])
@@ -69,7 +98,7 @@ def test_table_json_and_figure_are_written(tmp_path):
     assert (tmp_path / 'ablation.png').read_bytes().startswith(b'\x89PNG')
 
 
-def test_what_is_neither_drawn_nor_tuned_needs_one_seed():
+def test_variant_seeds_are_one_for_deterministic_variants():
     assert Variant('a').seeds((3, 4)) == (3, 4)
     assert Variant('a', tune=False).seeds((3, 4)) == (3, )
     assert Variant('a', tune=False, init='calibrated').seeds((3, 4)) == (3, )

@@ -58,6 +58,12 @@ def test_a_detector_without_masks_has_box_figures_alone():
     assert HEADLINE_METRICS[0] in found
 
 
+def test_read_metrics_leaves_out_what_metric_items_does_not_measure():
+    config = dict(type='CocoMetric', metric_items=['mAP', 'mAP_75'])
+    assert read_metrics({'coco/bbox_mAP': 0.25, 'coco/bbox_mAP_75': -1.}, config).keys() == {'box AP', 'box AP75'}
+    assert read_metrics({}, config) == {'box AP': 0., 'box AP75': 0.}    # nothing is detected
+
+
 def test_a_prefix_and_other_metrics_beside_it():
     config = [dict(type='DumpDetResults'), dict(type='CocoMetric', metric='segm', prefix='val')]
     assert evaluator_config(config, 0) is config
@@ -68,6 +74,8 @@ def test_a_prefix_and_other_metrics_beside_it():
     (dict(type='VOCMetric'), 0, 'reads CocoMetric, and test_evaluator is VOCMetric'),
     (dict(CONFIG, format_only=True), 0, 'format_only=True, which measures nothing'),
     (CONFIG, 10, 'leave --bootstrap out'),
+    (dict(CONFIG, metric_items=['mAP_50']), 0, 'add it to metric_items'),
+    (dict(type='CocoMetric', metric='proposal'), 0, "set it to 'bbox'"),
 ])
 def test_what_cannot_be_read_is_refused(config, bootstrap, sentence):
     with pytest.raises(InputError, match=sentence):

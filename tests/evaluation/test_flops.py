@@ -41,3 +41,27 @@ def test_a_linear_layer_counts_whoever_computes_it(trained):
 
     product = 2 * 6 * 5 * 7
     assert count_flops(lambda: step(linear)) == count_flops(lambda: step(F.linear)) == product * (3 if trained else 1)
+
+
+def test_count_flops_of_a_linear_layer_forward_and_backward():
+    layer, x = torch.nn.Linear(12, 20), torch.randn(7, 12)
+    product = 2 * 7 * 12 * 20
+    assert count_flops(lambda: layer(x)) == product
+    assert count_flops(lambda: layer(x).sum().backward()) == 2 * product    # forward, and the gradient of the weight
+
+
+def test_count_flops_of_a_convolution():
+    layer = torch.nn.Conv2d(3, 8, 4, stride=4)
+    assert count_flops(lambda: layer(torch.randn(2, 3, 16, 16))) == 2 * 2 * (4 * 4) * 8 * (3 * 4 * 4)
+
+
+def test_count_flops_of_fused_attention_counts_too():
+    q, k, v = (torch.randn(2, 3, length, 16, requires_grad=True) for length in (40, 56, 56))
+    forward = 2 * 2 * (2 * 3 * 40 * 56 * 16)
+    assert count_flops(lambda: F.scaled_dot_product_attention(q, k, v)) == forward
+    both = count_flops(lambda: F.scaled_dot_product_attention(q, k, v).sum().backward())
+    assert both in (3 * forward, 3.5 * forward)    # the fused kernel computes one product again, which PyTorch 2.1 counts
+
+
+def test_count_flops_of_nothing():
+    assert count_flops(lambda: torch.ones(3) + 1) == 0

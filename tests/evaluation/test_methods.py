@@ -1,4 +1,6 @@
 """Each method is what it is called, from the same weights."""
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -53,14 +55,14 @@ def test_prior_is_the_base_kernel_resized_for_the_correlation_of_photographs(mod
     kernel = pi_resize(layer.proj.weight, (4, 4), correlation=0.99)
     assert grid == (4, 4)
     assert torch.equal(tokens, nn.functional.conv2d(image, kernel, layer.proj.bias, stride=4).flatten(2).transpose(1, 2))
-    layer.correlation = 0.5    # a layer that has one of its own
+    layer.downsampling = replace(layer.downsampling, correlation=0.5)    # a layer that has one of its own
     assert not torch.equal(embed(model, 'prior', (16, 16))[0][0], tokens)
-    layer.correlation = 0.
 
 
 def test_flexivit_is_of_white_noise_whatever_the_layer_is_of(model):
     (tokens, _), _ = embed(model, 'flexivit', (16, 16))
-    model.backbone.patch_embed.correlation = 0.9
+    layer = model.backbone.patch_embed
+    layer.downsampling = replace(layer.downsampling, correlation=0.9)
     assert torch.equal(embed(model, 'flexivit', (16, 16))[0][0], tokens)
 
 
@@ -109,8 +111,20 @@ def test_baselines_have_trained_nothing_and_mspe_its_kernels(model):
             assert trained_parameters(model, method) == expected
 
 
-def test_the_layer_comes_back_even_after_an_error(model):
-    layer = model.backbone.patch_embed
-    with pytest.raises(RuntimeError, match='x'), using_method(model, 'vanilla'):
+@pytest.mark.parametrize('method', METHODS)
+def test_using_method_restores_layer_and_weights_after_an_error(model, method):
+    layer, before = model.backbone.patch_embed, {name: value.clone() for name, value in model.state_dict().items()}
+    finetuned = {name: value + 1 for name, value in before.items()}
+    with pytest.raises(RuntimeError, match='x'), using_method(model, method, calibrated(model), finetuned):
         raise RuntimeError('x')
     assert model.backbone.patch_embed is layer
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_using_method_restores_weights_if_those_of_finetuned_do_not_fit(model):
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    finetuned = {name: value[..., :3] if name.endswith('base.weight') or 'proj' in name else value + 1
+                 for name, value in before.items()}
+    with pytest.raises(RuntimeError, match='size mismatch'), using_method(model, 'finetuned', finetuned=finetuned):
+        pass
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

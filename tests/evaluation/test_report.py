@@ -3,8 +3,9 @@ import json
 
 import cv2
 import pytest
+from matplotlib.axes import Axes
 
-from mspe_mm.evaluation.report import cost_table, metric_table, save_json, write_report
+from mspe_mm.evaluation.report import cost_table, metric_table, plot_curves, save_json, write_report
 
 
 def row(method, resolution, value, **extra):
@@ -43,6 +44,19 @@ def test_what_a_model_cannot_run_is_a_dash_with_the_reason_and_no_point(results,
     assert 'too few tokens' in (tmp_path / 'table.md').read_text()
     # A method that runs nowhere.
     write_report(dict(results, rows=[dict(failed, method='finetuned'), *results['rows']]), tmp_path, ['mIoU'], ['mIoU'])
+
+
+def test_curves_leave_out_what_was_not_measured(results, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(Axes, 'plot', lambda self, x, y, **kwargs: drawn.append((x, y)))
+    plot_curves(results, tmp_path / 'curve.png', ['mIoU'])
+    assert drawn == [([1], [50.]), ([0, 1], [45.678, 50.])]    # vanilla is NaN at 16 x 16
+
+
+def test_a_report_of_rows_that_all_cannot_run_has_no_figures(results, tmp_path):
+    rows = [dict(row('vanilla', (8, 8), 0.), metrics={}, images_per_second=None, failure='too few tokens')]
+    assert 'cannot run (too few tokens)' in write_report(dict(results, rows=rows), tmp_path, ['mIoU'], ['mIoU'])
+    assert (tmp_path / 'curve.png').is_file()
 
 
 def test_json_holds_null_for_what_is_no_number(results, tmp_path):

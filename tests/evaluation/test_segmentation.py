@@ -1,59 +1,10 @@
-"""Metrics are mmseg's own; intervals resample images."""
-import numpy as np
-import pytest
-import torch
+"""Evaluators and sliding windows of segmentors in the sweep."""
 from mmengine.config import ConfigDict
-from mmseg.evaluation import IoUMetric
 
-from mspe_mm.evaluation.segmentation import BootstrapIoUMetric, evaluator_config, scaled_inference
-
-META = dict(classes=('a', 'b', 'c'))
+from mspe_mm.evaluation.segmentation import evaluator_config, scaled_inference
 
 
-def samples(count, accuracy=0.7):
-    rng = np.random.default_rng(0)
-    for index in range(count):
-        label = torch.from_numpy(rng.integers(0, 3, (1, 16, 16)))
-        guess = torch.from_numpy(rng.integers(0, 3, (1, 16, 16)))
-        right = torch.from_numpy(rng.random((1, 16, 16)) < accuracy * (index % 4) / 3)
-        yield dict(pred_sem_seg=dict(data=torch.where(right, label, guess)), gt_sem_seg=dict(data=label))
-
-
-def run(metric, count=20):
-    metric.dataset_meta = META
-    metric.process({}, list(samples(count)))
-    return metric.evaluate(count)
-
-
-def test_metrics_equal_the_hosts():
-    host = run(IoUMetric(iou_metrics=['mIoU', 'mFscore']))
-    ours = run(BootstrapIoUMetric(iou_metrics=['mIoU', 'mFscore'], bootstrap=50))
-    intervals = ours.pop('intervals')
-    assert ours == host
-    assert set(intervals) == set(host)
-
-
-def test_intervals_equal_a_plain_bootstrap_of_the_hosts_metric():
-    bootstrap = 400
-    metric = BootstrapIoUMetric(iou_metrics=['mIoU'], bootstrap=bootstrap)
-    low, high = run(metric)['intervals']['mIoU']
-    host = IoUMetric(iou_metrics=['mIoU'])
-    host.dataset_meta = META
-    host.process({}, list(samples(20)))
-    rng = np.random.default_rng(1)
-    plain = [host.compute_metrics([host.results[i] for i in rng.integers(0, 20, 20)])['mIoU'] for _ in range(bootstrap)]
-    expected = np.percentile(plain, (2.5, 97.5))
-    # Two bootstraps of 400 differ in their ends by about a tenth of the interval.
-    assert np.abs(np.array([low, high]) - expected).max() < 0.2 * (expected[1] - expected[0])
-    assert low < run(IoUMetric(iou_metrics=['mIoU']))['mIoU'] < high
-
-
-def test_one_image_has_no_spread():
-    metrics = run(BootstrapIoUMetric(iou_metrics=['mIoU'], bootstrap=10), count=1)
-    assert metrics['intervals']['mIoU'] == pytest.approx([metrics['mIoU']] * 2, abs=0.005)    # the host rounds to 0.01
-
-
-def test_only_iou_metrics_of_a_config_are_replaced():
+def test_evaluator_config_replaces_only_iou_metrics():
     config = evaluator_config([dict(type='IoUMetric', prefix='x'), dict(type='Other')], 5)
     assert config[0] == dict(type='BootstrapIoUMetric', prefix='x', iou_metrics=['mIoU', 'mFscore'], bootstrap=5)
     assert config[1] == dict(type='Other')
@@ -64,7 +15,7 @@ class Model:
         self.test_cfg = ConfigDict(test_cfg)
 
 
-def test_sliding_windows_scale_with_the_resolution_and_come_back():
+def test_scaled_inference_scales_sliding_windows_and_restores_them():
     model = Model(mode='slide', crop_size=(512, 512), stride=(341, 341))
     with scaled_inference(model, (0.25, 0.5)):
         assert model.test_cfg.crop_size == (128, 256)
@@ -73,7 +24,7 @@ def test_sliding_windows_scale_with_the_resolution_and_come_back():
     assert model.test_cfg.crop_size == (512, 512)
 
 
-def test_whole_images_need_no_scaling():
+def test_scaled_inference_leaves_whole_images_alone():
     model = Model(mode='whole')
     with scaled_inference(model, (0.25, 0.25)):
         assert model.test_cfg == dict(mode='whole')

@@ -2,11 +2,13 @@
 import copy
 import math
 import pickle
+from contextlib import nullcontext
+from functools import partial
 
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import MODELS, layer_of, noise, randomize, relative_error, timm_resample
+from helpers import MODELS, in_threads, layer_of, noise, randomize, relative_error, timm_resample
 from hypothesis import given
 from hypothesis import strategies as st
 from mmseg.models.utils import PatchEmbed as MMSegPatchEmbed
@@ -15,6 +17,8 @@ from torch import nn
 
 from mspe_mm.core import MultiScalePatchEmbed, pi_resize
 from mspe_mm.layers import patch_embed as patch_embed_module
+from mspe_mm.layers.choice import Choice, choice_for
+from mspe_mm.layers.downsampling import Downsampling
 
 GRID = (3, 4)
 BASE = (48, 64)
@@ -83,7 +87,7 @@ def test_the_kernels_are_the_sizes_asked_for_and_the_base_one_is_added_only_to_b
     (dict(parameterization='delta'), "parameterization 'delta'.*residual"),
     (dict(padding='reflect'), "padding 'reflect'.*corner"),
     (dict(interpolation='lanczos'), "interpolation 'lanczos'.*bicubic"),
-    (dict(correlation=1), r'correlation.*1\.0'),
+    (dict(correlation=1), 'correlation.*got 1'),
 ])
 def test_settings_that_make_no_sense_are_refused_by_name(settings, culprit):
     with pytest.raises(ValueError, match=culprit):
@@ -327,6 +331,31 @@ def test_a_stock_state_dict_loads_strictly_and_sets_the_kernels(parameterization
 
 
 @parameterizations
+@pytest.mark.parametrize('tune_base', [False, True])
+@pytest.mark.parametrize('bias', [False, True])
+def test_kernels_loaded_by_assignment_own_their_memory(parameterization, tune_base, bias):
+    """Tuning them moves neither the pretrained kernel nor the caller's tensors."""
+    layer = make_layer(parameterization=parameterization, tune_base=tune_base, bias=bias)
+    state = {name: value.clone() for name, value in TimmPatchEmbed(BASE, 16, 3, 8, bias=bias).state_dict().items()}
+    before = {name: value.clone() for name, value in state.items()}
+    keys = list(state)
+    layer.load_state_dict(state, strict=True, assign=True)
+    storages = [tensor.untyped_storage().data_ptr() for tensor in layer.state_dict().values()]
+    assert len(set(storages)) == len(storages)
+    layer.base.requires_grad_(False)
+    optimizer = torch.optim.SGD(layer.kernels.parameters(), lr=0.1)
+    for index in range(len(layer.kernel_sizes)):
+        with layer.force_kernel(index):
+            out = layer(image(30, 40))[0]
+        if out.requires_grad:
+            out.square().mean().backward()
+    optimizer.step()
+    assert list(state) == keys
+    assert all(torch.equal(state[name], value) for name, value in before.items())
+    assert all(torch.equal(layer.state_dict()[name], value) for name, value in before.items())
+
+
+@parameterizations
 def test_a_stock_state_dict_loads_below_other_modules_and_is_left_as_it_was(parameterization):
     stock = TimmPatchEmbed(BASE, 16, 3, 8)
     state = nn.ModuleDict(dict(patch_embed=stock, head=nn.Linear(8, 2))).state_dict()
@@ -501,6 +530,98 @@ def test_the_cache_is_never_stale(change, mode):
     with torch.no_grad():
         assert torch.equal(after, copy.deepcopy(layer).train()(x)[0])    # in training mode nothing is cached
     assert not torch.equal(after, before.to(after.dtype))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('change', [
+    dict(downsampling=Downsampling('area')), dict(downsampling=Downsampling(antialias=False)),
+    dict(downsampling=Downsampling(correlation=0.9)), dict(parameterization='native')])
+def test_the_cache_sees_settings_that_change_later(change):
+    layer = tuned(make_layer()).eval().requires_grad_(False)
+    before = layer(image(15, 20))[0]
+    for name, value in change.items():
+        setattr(layer, name, value)
+    after = layer(image(15, 20))[0]
+    assert not torch.equal(after, before)
+    assert torch.equal(after, copy.deepcopy(layer).train()(image(15, 20))[0])
+
+
+@torch.no_grad()
+def test_the_cache_holds_no_more_than_its_bytes():
+    layer = tuned(make_layer()).eval()
+    layer._cache.max_bytes = 3 * 10**5
+    kept = []
+    for k in (5, 10, 20, 30, 60, 7):    # a kernel of 60 px alone has 345,600 bytes
+        expected = copy.deepcopy(layer).train()(image(3 * k, 4 * k))[0]
+        assert torch.equal(layer(image(3 * k, 4 * k))[0], expected)
+        assert layer._cache.nbytes <= 3 * 10**5
+        kept.append(len(layer._cache))
+    assert max(kept) > 1
+
+
+@torch.no_grad()
+def test_threads_embed_as_one_thread_does():
+    layer = tuned(make_layer()).eval()
+    sizes = [(3 * (1 + i % 23), 4 * (1 + i % 19)) for i in range(200)]    # more than the cache has entries
+    expected = [layer(image(*size))[0] for size in sizes]
+
+    def embedded(size):
+        with torch.no_grad():
+            return layer(image(*size))[0]
+
+    assert all(torch.equal(a, e) for a, e in zip(in_threads(embedded, sizes), expected))
+
+
+def test_what_is_forced_in_a_thread_does_not_reach_others():
+    layer = tuned(make_layer()).eval().requires_grad_(False)
+    contexts = [nullcontext, partial(layer.force_kernel, 0), partial(layer.force_kernel, 1), layer.pretrained_only,
+                partial(layer.force_grid, (5, 5))]
+
+    def embedded(context):
+        with context():
+            return layer(image(30, 40))[0]
+
+    expected = [embedded(context) for context in contexts]
+    assert len({(tuple(e.shape), e.sum().item()) for e in expected}) == len(expected)
+    actual = in_threads(embedded, contexts * 40)
+    assert all(torch.equal(a, e) for a, e in zip(actual, expected * 40))
+
+
+def test_contexts_nest_in_the_order_in_which_they_are_entered():
+    layer = make_layer()
+    kernel = layer.force_kernel(1)
+    with layer.force_grid((5, 5)), kernel:
+        assert choice_for(layer) == Choice(kernel=1, grid=(5, 5))
+    assert choice_for(layer) == Choice()
+
+
+def replica_of(module: nn.Module, change: float) -> nn.Module:
+    """What DataParallel makes of a module for another device: a shallow copy whose weights are plain attributes."""
+    replica = module._replicate_for_data_parallel()
+    for name, child in module.named_children():
+        replica._modules[name] = replica_of(child, change)
+    for name, parameter in module.named_parameters(recurse=False):
+        replica._parameters.pop(name, None)
+        setattr(replica, name, parameter.detach() * change)
+    return replica
+
+
+@torch.no_grad()
+def test_replicas_of_dataparallel_embed_by_their_own_weights():
+    layer = tuned(make_layer()).eval()
+    layer(image(15, 20))
+    replicas = [replica_of(layer, 1 + i) for i in range(4)]
+    assert not any(True for _ in replicas[0].parameters())
+    sizes = [(15, 20), (30, 40), (9, 8)]
+    expected = [[(1 + i) * layer(image(*size))[0] for size in sizes] for i in range(4)]
+
+    def embedded(number):
+        with torch.no_grad():
+            return [replicas[number](image(*size))[0] for size in sizes]
+
+    for number, outputs in zip([0, 1, 2, 3] * 10, in_threads(embedded, [0, 1, 2, 3] * 10, threads=4)):
+        for actual, e in zip(outputs, expected[number]):
+            torch.testing.assert_close(actual, e, rtol=1e-5, atol=1e-5)
 
 
 def test_parameters_lent_by_functional_call_are_seen_and_not_remembered():

@@ -1,6 +1,7 @@
 """PI-resize against timm and against the algebra it claims; the resize matrices against the libraries they stand for."""
 import functools
 import inspect
+import re
 
 import cv2
 import mmcv
@@ -12,6 +13,8 @@ from helpers import MODELS, noise, relative_error, timm_resample
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from PIL import Image
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mspe_mm.core import INTERPOLATIONS, pi_resize, resize_image, resize_matrix
 from mspe_mm.layers.resize import _pi_factor
@@ -193,6 +196,73 @@ def test_every_device_has_factors_of_its_own():
     assert pi_resize(weight.to('meta'), (6, 6)).device.type == 'meta'
     assert _pi_factor.cache_info().currsize == 2
     assert torch.equal(pi_resize(weight, (6, 6)), expected)
+
+
+@pytest.fixture
+def matmul_precision():
+    before = torch.get_float32_matmul_precision()
+    yield torch.set_float32_matmul_precision
+    torch.set_float32_matmul_precision(before)
+
+
+class Products(TorchDispatchMode):
+    """Notes the dtypes of all matrix products."""
+
+    def __init__(self):
+        super().__init__()
+        self.dtypes = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func.overloadpacket in (torch.ops.aten.mm, torch.ops.aten.bmm, torch.ops.aten.addmm, torch.ops.aten.matmul):
+            self.dtypes.add(args[-1].dtype)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize('precision', ['highest', 'high', 'medium'])
+@pytest.mark.parametrize('size', [(6, 6), (24, 20)])
+def test_pi_resize_multiplies_in_float64_where_float32_is_rounded(matmul_precision, precision, size):
+    """To TF32 or bfloat16: no device here has to round, so that the dtypes of the products are looked at."""
+    weight = noise(4, 3, 16, 16, dtype=torch.float32)
+    expected = pi_resize(weight.double(), size)
+    matmul_precision(precision)
+    with Products() as products:
+        resized = pi_resize(weight, size)
+    assert products.dtypes == {torch.float32 if precision == 'highest' else torch.float64}
+    assert resized.dtype == torch.float32
+    torch.testing.assert_close(resized.double(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_pi_resize_multiplies_in_float64_where_the_flags_of_cuda_ask_for_tf32(matmul_precision):
+    torch.backends.cuda.matmul.allow_tf32 = True    # the fixture takes it back
+    with Products() as products:
+        pi_resize(noise(4, 3, 16, 16, dtype=torch.float32), (6, 6))
+    assert products.dtypes == {torch.float64}
+
+
+@pytest.mark.parametrize('size', [(256, 1, 10, 12), (8, ), ()])
+def test_pi_resize_refuses_a_size_that_is_not_two_numbers(size):
+    with pytest.raises(ValueError, match=re.escape(f'resized to (height, width), got the size {size}')):
+        pi_resize(noise(2, 3, 16, 16), size)
+
+
+def test_factors_of_an_export_are_real_afterwards():
+    """They were fake tensors once, which every later call of that size met."""
+    class Resize(torch.nn.Module):
+        def forward(self, weight):
+            return pi_resize(weight, (5, 7))
+
+    _pi_factor.cache_clear()
+    weight = noise(2, 16, 16)
+    exported = torch.export.export(Resize(), (weight, ), strict=False).module()
+    assert torch.equal(exported(weight), pi_resize(weight, (5, 7)))
+    _pi_factor.cache_clear()
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        pi_resize(weight, (5, 7))
+    assert type(_pi_factor(5, 16, 'bilinear', True, 0., weight.device, weight.dtype)) is torch.Tensor
+    _pi_factor.cache_clear()
+    torch.func.grad(lambda w: pi_resize(w, (5, 7)).sum())(weight)
+    torch.func.vmap(lambda w: pi_resize(w, (5, 7)))(weight)
+    assert torch.equal(exported(weight), pi_resize(weight, (5, 7)))
 
 
 def test_the_factors_are_computed_once():

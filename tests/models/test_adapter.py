@@ -120,9 +120,11 @@ def test_an_adapter_of_vit_b_is_a_few_megabytes(path):
     assert 4 * parameters < path.stat().st_size < 4 * parameters + 4096
 
 
-def test_the_folder_of_the_file_is_made(tmp_path):
-    save_adapter(make_layer(), tmp_path / 'new' / 'folder' / 'adapter.safetensors')
-    load_adapter(make_layer(), tmp_path / 'new' / 'folder' / 'adapter.safetensors')
+def test_save_adapter_makes_the_folder(tmp_path, saved):
+    layer = make_layer()
+    save_adapter(saved, tmp_path / 'new' / 'folder' / 'adapter.safetensors')
+    load_adapter(layer, tmp_path / 'new' / 'folder' / 'adapter.safetensors')
+    assert untouched(layer, snapshot(saved))
 
 
 @pytest.mark.parametrize('change', [
@@ -183,11 +185,13 @@ def test_overlapping_kernels_of_another_extent_are_refused_though_their_patches_
         load_adapter(make_layer(base_kernel=9, **overlapping), path)
 
 
-def test_an_adapter_of_before_the_extent_was_said_fits_the_kernels_that_it_holds(path, saved):
-    metadata = describe(saved)
+def test_load_adapter_takes_files_without_base_kernel(path, saved):
+    """Earlier versions did not write it."""
+    metadata, layer = describe(saved), make_layer()
     del metadata['base_kernel']
     save_file(saved.kernels.state_dict(), path, metadata)
-    load_adapter(make_layer(), path)
+    load_adapter(layer, path)
+    assert untouched(layer, snapshot(saved))
 
 
 def test_an_adapter_of_before_there_was_a_correlation_is_one_of_pi_resize(path, saved):
@@ -297,3 +301,12 @@ def test_the_one_layer_of_a_model_is_found_however_deep():
 def test_a_model_without_one_layer_is_refused_by_name(model, sentence):
     with pytest.raises(InputError, match=sentence):
         find_patch_embed(model)
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf'), 1e7])
+def test_save_adapter_never_writes_kernels_that_have_diverged(path, saved, value):
+    before = path.read_bytes()
+    saved.kernels['8'].weight.data.view(-1)[0] = value
+    with pytest.raises(InputError, match=rf'{re.escape(str(path))} is not written: its 8\.weight has values'):
+        save_adapter(saved, path)
+    assert path.read_bytes() == before

@@ -228,7 +228,7 @@ def test_dtype_mode_and_parameters_of_the_host_are_kept(mode):
     ('timm `pvt_v2_*`', dict(base_resolution=(64, )), r'one number or \(height, width\), got \(64,\)'),
     ('timm `vit_*`', dict(base_resolution=96), 'does not take an image of 96 x 96 px.*64'),
     ('mmseg `BEiT`', dict(kernel_sizes=(4, 8)), 'include the patch size 16'),
-    ('mmseg `BEiT`', dict(kernel_size=(4, 8)), "unexpected keyword argument 'kernel_size'"),
+    ('mmseg `BEiT`', dict(kernel_size=(4, 8)), "no setting 'kernel_size': did you mean 'kernel_sizes'"),
     ('mmseg `BEiT`', dict(interpolation='lanczos'), "interpolation 'lanczos'"),
 ])
 def test_settings_that_do_not_fit_are_refused_and_the_model_is_left_as_it_was(name, settings, sentence):

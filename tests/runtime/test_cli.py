@@ -1,11 +1,17 @@
 """Bad input ends a tool with one sentence and exit code 1; a bug still shows its traceback."""
 import argparse
 import errno
+import os
+import signal
+import sys
+import time
 
 import pytest
 from torch.utils.data import DataLoader, Dataset
 
 from mspe_mm.errors import InputError
+from mspe_mm.files import replacing
+from mspe_mm.models import checkpoint
 from mspe_mm.runtime import cli
 
 
@@ -68,3 +74,47 @@ def test_a_bad_config_is_named(tmp_path, content, message):
     args = argparse.Namespace(config=str(path), cfg_options=None, launcher='none', adapter=None, work_dir=None, local_rank=0)
     with pytest.raises(InputError, match=rf'config {path} {message}'):
         cli.load_config(args)
+
+
+def test_run_ends_with_143_on_sigterm_and_clears_up(tmp_path):
+    def main():
+        with replacing(tmp_path / 'results.json') as temporary:
+            (tmp_path / temporary).touch()
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as exit_:
+        cli.run(main)
+    assert exit_.value.code == 143
+    assert not list(tmp_path.iterdir())
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_run_ends_with_1_on_sigint():
+    def main():
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(5)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)    # a job in the background ignores it
+    try:
+        with pytest.raises(SystemExit) as exit_:
+            cli.run(main)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert exit_.value.code == 'interrupted'    # on stderr, with exit code 1
+
+
+def test_run_trusts_checkpoints_if_the_command_line_says_so(monkeypatch):
+    seen = []
+    for words in ([], ['--trust-checkpoint'], ['--trust', 'config.py', '--unknown']):
+        monkeypatch.setattr(sys, 'argv', ['train.py', *words])
+        cli.run(lambda: seen.append(checkpoint._trusting.value))
+    assert seen == [False, True, True]
+    assert checkpoint._trusting.value is False
+
+
+def test_run_says_how_a_checkpoint_is_trusted():
+    with pytest.raises(SystemExit) as exit_:
+        cli.run(fail(checkpoint.UntrustedCheckpointError('checkpoint x.pth needs os.system')))
+    assert exit_.value.code == 'error: checkpoint x.pth needs os.system; pass --trust-checkpoint if you trust its source'

@@ -1,6 +1,8 @@
 """One graph of the blocks for all resolutions; names, numbers and refusals."""
 import copy
 import re
+from contextlib import nullcontext
+from functools import partial
 
 import pytest
 import torch
@@ -125,6 +127,24 @@ def test_a_whole_backbone_has_one_graph_for_each_resolution(backbone, tuning):
                     torch.testing.assert_close(actual, expected)
                     assert actual.requires_grad == tuning
                 assert counter.frame_count == (3 if seen else number)
+
+
+@needs_compiler
+@pytest.mark.parametrize('backbone', [segmentation_backbone, detection_backbone])
+def test_a_compiled_backbone_embeds_by_what_is_forced(backbone):
+    eager, counter = backbone().requires_grad_(False), CompileCounter()
+    compiled = torch.compile(eager, backend=counter, fullgraph=True, dynamic=False)
+    layer, x = eager.patch_embed, image(32, 32)
+    contexts = [nullcontext, partial(layer.force_kernel, 0), partial(layer.force_kernel, 2), layer.pretrained_only,
+                nullcontext, partial(layer.force_kernel, 0)]
+    seen = []
+    for context in contexts:
+        with context():
+            actual, expected = compiled(x)[-1], eager(x)[-1]
+        torch.testing.assert_close(actual, expected)
+        seen.append(actual)
+    assert not any(torch.allclose(a, b) for i, a in enumerate(seen[:4]) for b in seen[:i])
+    assert counter.frame_count == 4
 
 
 def test_an_old_pytorch_is_refused(monkeypatch):

@@ -1,11 +1,16 @@
 """Data that would end in a wrong number is refused by name."""
+import shutil
+from types import SimpleNamespace
+
 import cv2
 import numpy as np
 import pytest
+import torch
+from mmengine.dataset import ConcatDataset, RepeatDataset
 from mmengine.registry import init_default_scope
 
 from mspe_mm.errors import InputError
-from mspe_mm.runtime.data_checks import CheckedLoading, check_loading, empty_data_set
+from mspe_mm.runtime.data_checks import CheckedLoading, DataCheckHook, check_data, empty_data_set
 
 
 @pytest.fixture(autouse=True)
@@ -74,19 +79,88 @@ def test_the_size_is_compared_with_the_original_image_after_a_resize(sample):
     assert mask(results)['gt_seg_map'].shape == (8, 12)
 
 
-def test_every_loading_step_of_a_config_is_wrapped_and_nothing_else():
-    loading = [dict(type='LoadImageFromFile'), dict(type='mmseg.LoadAnnotations', reduce_zero_label=True)]
-    repeated = dict(type='RepeatDataset', dataset=dict(pipeline=[*loading, dict(type='Pack')]))
-    cfg = dict(train_dataloader=dict(dataset=repeated),
-               val_dataloader=dict(dataset=dict(datasets=[dict(pipeline=loading[:1])])), name='pipeline')
-    check_loading(cfg, num_classes=4)
-    steps = cfg['train_dataloader']['dataset']['dataset']['pipeline']
-    assert [step['type'] for step in steps] == ['CheckedLoading', 'CheckedLoading', 'Pack']
-    assert steps[1]['transform'] == loading[1]
-    assert steps[1]['num_classes'] == 4
-    assert cfg['val_dataloader']['dataset']['datasets'][0]['pipeline'][0]['type'] == 'CheckedLoading'
-
-
 def test_an_empty_data_set_names_its_folder():
     dataset = dict(type='BaseSegDataset', data_root='some', data_prefix=dict(img_path='folder'))
     assert 'no images in some/folder' in str(empty_data_set(dict(type='RepeatDataset', dataset=dataset)))
+
+
+class Head(torch.nn.Module):
+    num_classes, ignore_index = 3, 255
+
+
+def segmentor(head=None):
+    model = torch.nn.Module()
+    model.decode_head = head or Head()
+    return model
+
+
+def dataset_of(sample, folder, pipeline):
+    """The one image of ``sample``, as a data set of mmseg."""
+    from mmseg.registry import DATASETS
+    prefix = dict(img_path=str(folder / 'images'), seg_map_path=str(folder / 'masks'))
+    for key, target in (('img_path', 'images'), ('seg_map_path', 'masks')):
+        (folder / target).mkdir(exist_ok=True)
+        shutil.copy(sample[key], folder / target / 'a.png')
+    return DATASETS.build(dict(type='BaseSegDataset', data_prefix=prefix, img_suffix='.png', seg_map_suffix='.png',
+                               metainfo=dict(classes=('a', 'b', 'c')), pipeline=pipeline))
+
+
+LOADING = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations')]
+
+
+@pytest.mark.parametrize('wrap', [
+    lambda data: data, lambda data: ConcatDataset([data, data]), lambda data: RepeatDataset(data, 2)])
+def test_check_data_wraps_the_loading_transforms_of_a_built_data_set(sample, tmp_path, wrap):
+    data = dataset_of(sample, tmp_path, [*LOADING, dict(type='PackSegInputs')])
+    check_data(wrap(data), segmentor())
+    check_data(wrap(data), segmentor())    # once only
+    first, second, pack = data.pipeline.transforms
+    assert [type(step).__name__ for step in (first.loading, second.loading, pack)] == [
+        'LoadImageFromFile', 'LoadAnnotations', 'PackSegInputs']
+    assert (second.num_classes, second.ignore_index) == (3, 255)
+
+
+def test_check_data_takes_the_classes_of_the_last_head_of_a_cascade(sample, tmp_path):
+    last = Head()
+    last.num_classes = 2
+    data = dataset_of(sample, tmp_path, LOADING)
+    check_data(data, segmentor(torch.nn.ModuleList([Head(), last])))
+    with pytest.raises(InputError, match=r'a\.png holds class 2, and the config has 2 classes'):
+        data[0]
+
+
+def test_check_data_reaches_the_branches_of_test_time_augmentation(sample, tmp_path):
+    flips = [dict(type='RandomFlip', prob=0.), dict(type='RandomFlip', prob=1.)]
+    data = dataset_of(sample, tmp_path, [LOADING[0], dict(type='TestTimeAug', transforms=[flips, LOADING[1:]])])
+    check_data(data, segmentor())
+    (tmp_path / 'masks/a.png').write_bytes(b'no picture')
+    with pytest.raises(InputError, match=r'masks/a.png cannot be decoded'):
+        data[0]
+
+
+def test_data_check_hook_checks_the_data_of_every_loop(sample, tmp_path):
+    hook = DataCheckHook()
+    for loop in ('train', 'val', 'test'):
+        data = dataset_of(sample, tmp_path, LOADING)
+        runner = SimpleNamespace(model=segmentor(), **{f'{loop}_dataloader': SimpleNamespace(dataset=data)})
+        getattr(hook, f'before_{loop}')(runner)
+        assert all(isinstance(step, CheckedLoading) for step in data.pipeline.transforms)
+
+
+def test_checked_loading_refuses_16_bit_classes_that_wrap(sample):
+    mask = np.zeros((8, 12), np.uint16)
+    mask[0] = 258
+    cv2.imwrite(sample['seg_map_path'], mask)
+    with pytest.raises(InputError, match=r'mask.png holds class 258, and masks are read with 8 bits'):
+        load(sample)
+
+
+def test_checked_loading_takes_16_bit_files_of_small_classes(sample):
+    cv2.imwrite(sample['seg_map_path'], np.full((8, 12), 2, np.uint16))
+    assert (load(sample)['gt_seg_map'] == 2).all()
+
+
+def test_checked_loading_refuses_masks_of_several_channels(sample):
+    cv2.imwrite(sample['seg_map_path'], np.zeros((8, 12, 3), np.uint8))
+    with pytest.raises(InputError, match=r'mask.png has 3 channels: a mask must have one'):
+        load(sample)

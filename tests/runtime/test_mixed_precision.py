@@ -1,4 +1,6 @@
 """Inference in bfloat16: weights as they were, numbers of that precision, and who cannot."""
+import copy
+
 import pytest
 import torch
 from det_helpers import build, mask_rcnn, retinanet, stock
@@ -55,3 +57,17 @@ def test_who_cannot_is_refused():
         use_mixed_precision(detector)
     with pytest.raises(InputError, match='--amp float16 needs a GPU'):
         use_mixed_precision(MSPEViT(img_size=32, embed_dims=16, num_layers=1, num_heads=2), 'float16')
+
+
+def test_use_mixed_precision_is_copied_with_the_model():
+    model = randomize(MSPEViT(img_size=32, embed_dims=16, num_layers=1, num_heads=2, out_indices=(0, ))).eval()
+    use_mixed_precision(model)
+    copied = copy.deepcopy(model)
+    images = noise(1, 3, 32, 32, dtype=torch.float32)
+    with torch.no_grad():
+        (expected, ) = model(images)
+        for parameter in model.parameters():
+            parameter.zero_()
+        (actual, ) = copied(images)
+    assert expected.any()
+    assert torch.equal(actual, expected)

@@ -200,7 +200,7 @@ def test_init_weights_leaves_the_kernels_consistent_with_the_base_kernel(name, p
 
 
 @pytest.mark.parametrize(('changes', 'sentence'), [
-    (dict(patch_embed=None), r'MSPEEncoderDecoder needs.*MixVisionTransformer has none.*model\.patch_embed=dict'),
+    (dict(patch_embed=None), r'MSPEEncoderDecoder needs.*MixVisionTransformer has none.*give patch_embed=dict'),
     (dict(patch_embed=dict(base_resolution=(62, 96))), 'whole patches of 4 px'),
     (dict(patch_embed=dict()), 'give base_resolution='),
     (dict(backbone=dict(type='ResNetV1c', depth=18)), 'ResNet.*cannot be converted.*not for CNNs')])

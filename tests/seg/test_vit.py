@@ -275,3 +275,10 @@ def test_init_weights_from_an_mspe_checkpoint_keeps_its_kernels(tmp_path, parame
                     init_cfg=dict(type='Pretrained', checkpoint=str(tmp_path / 'mspe.pth')))
     model.init_weights()
     assert all(torch.equal(value, model.state_dict()[name]) for name, value in tuned.state_dict().items())
+
+
+@pytest.mark.parametrize(('patch_size', 'quarters'), [(32, (8, 16, 24, 32)), (16, (4, 8, 12, 16)), (8, (2, 4, 6, 8))])
+def test_kernel_sizes_are_quarters_of_any_patch_size(patch_size, quarters):
+    model = MSPEViT(img_size=2 * patch_size, patch_size=patch_size, embed_dims=16, num_layers=1, num_heads=2, out_indices=0)
+    assert model.patch_embed.kernel_sizes == quarters
+    assert model.eval()(image(patch_size, patch_size))[0].shape == (2, 16, 2, 2)

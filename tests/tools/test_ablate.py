@@ -1,9 +1,17 @@
 """Ablations by the command line: two variants with two seeds, a restart, and what is refused."""
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 import torch
+from mmengine.config import Config
+from mmseg.apis import init_model
 from safetensors.torch import load_file
+from tools_helpers import ROOT
 
 PLAN = '''
 base = 'ablated.py'
@@ -111,10 +119,83 @@ def test_a_run_that_fails_is_named(ablated):
     (('ablated.py', 'base.py'), 'config base.py has no load_from: add --cfg-options load_from=CHECKPOINT'),
     (('seeds = ', 'seeds = = '), 'plan bad.py cannot be read'),
 ])
-def test_plans_that_make_no_sense(world, change, sentence):
-    world.write_config('setr_mspe_synthetic', 'ablated.py')
+def test_plans_that_make_no_sense(ablated, change, sentence):
+    world, _ = ablated
     (world.folder / 'bad.py').write_text(PLAN.replace(*change))
     assert sentence in world.fails('ablate.py', 'bad.py', '--out-dir', 'refused')
+
+
+def test_repeated_seeds_are_refused(ablated):
+    world, _ = ablated
+    assert '--seeds has 3 twice' in world.fails('ablate.py', 'plan.py', '--out-dir', 'refused', '--seeds', 3, 3)
+
+
+def test_an_out_dir_that_is_a_file_is_refused(ablated):
+    world, _ = ablated
+    assert '--out-dir plan.py is a file' in world.fails('ablate.py', 'plan.py', '--out-dir', 'plan.py')
+
+
+def test_the_config_of_a_run_builds_with_the_stock_host(ablated):
+    path = ablated[0].folder / 'ablation/default/seed_1/config.py'
+    assert Config.fromfile(path).default_hooks.checkpoint.max_keep_ckpts == 1
+    assert init_model(str(path), device='cpu').backbone.patch_embed.kernels
+
+
+def test_a_finished_run_keeps_its_adapter_and_no_checkpoint(ablated):
+    folder = ablated[0].folder / 'ablation/default/seed_1'
+    assert (folder / 'adapter.safetensors').is_file()
+    assert not list(folder.rglob('*.pth'))
+    assert not (folder / 'train/last_checkpoint').exists()
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGKILL])
+def test_a_stopped_ablation_leaves_no_process_and_continues_from_the_last_checkpoint(ablated, number):
+    world, _ = ablated
+    out = f'stopped_{number.name}'
+    folder = world.folder / out / 'default/seed_0'
+    command = ['ablate.py', 'plan.py', '--out-dir', out, '--variants', 'default', '--seeds', '0', '--cfg-options',
+               'train_cfg.max_epochs=60', 'model.tuning.objective=task']
+    tool = [sys.executable, str(ROOT / 'tools' / command[0]), *command[1:]]
+    process = subprocess.Popen(tool, cwd=world.folder, env={**os.environ, 'OMP_NUM_THREADS': '1'},
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not list(folder.glob('train/epoch_*.pth')) and process.poll() is None:
+        time.sleep(0.02)
+    assert process.poll() is None
+    process.send_signal(number)
+    assert process.wait(60) != 0
+    end = time.monotonic() + 30
+    while using(out) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not using(out)
+    assert not (folder / 'adapter.safetensors').exists()
+    world.run(*command)
+    log = (folder / 'log.txt').read_text()
+    assert log.count('tools/train.py') == 2
+    assert 'resumed epoch: ' in log
+    assert (folder / 'adapter.safetensors').is_file()
+
+
+def using(folder):
+    """Processes with a path below ``folder`` on their command line."""
+    found = []
+    for path in os.listdir('/proc'):
+        if path.isdigit():
+            try:
+                with open(f'/proc/{path}/cmdline', 'rb') as file:
+                    found += [path] if f'{folder}/'.encode() in file.read() else []
+            except OSError:    # it has just ended
+                pass
+    return found
+
+
+def test_a_plan_with_more_resolutions_measures_and_reports_its_own(ablated):
+    world, _ = ablated
+    (world.folder / 'other_plan.py').write_text(PLAN.replace("[16, '32x48']", "[64, 16]"))
+    world.call('ablate.py', 'other_plan.py', '--out-dir', 'ablation', '--variants', 'default', '--seeds', '1')
+    rows = json.loads((world.folder / 'ablation/ablation.json').read_text())['rows']
+    assert {tuple(row['resolution']) for row in rows} == {(16, 16), (64, 64)}
+    file = json.loads((world.folder / 'ablation/default/seed_1/results.json').read_text())
+    assert [row['resolution'] for row in file['rows']] == [[16, 16], [32, 48], [64, 64]]    # nothing is lost
 
 
 def test_an_unknown_variant(ablated):

@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from mspe_mm.data.change_resolution import imresize
-from mspe_mm.data.pairs import find_images
+from mspe_mm.data.image_folder import find_images
 
 ROOT = Path(__file__).parents[2]
 IMAGES = 'photos'

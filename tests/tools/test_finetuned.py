@@ -70,7 +70,7 @@ def test_what_does_not_fit_is_named(world, finetuned):
     torch.save(dict(state_dict={'a.weight': torch.ones(1)}), world.folder / 'alien.pth')
     assert 'alien.pth is not of this model' in world.fails(
         'eval_multiscale.py', 'mspe.py', 'base.pth', '--finetuned', 'alien.pth', '--resolutions', '32', '--out-dir', 'x')
-    assert 'model.tuning trains the patch kernels and model.resolutions everything' in world.fails(
+    assert 'tuning trains the patch kernels and resolutions everything' in world.fails(
         'train.py', 'mspe.py', '--cfg-options', 'model.resolutions=[32]')
 
 
@@ -81,7 +81,7 @@ def test_the_recipe_trains_the_stock_architecture_at_the_native_resolutions_of_i
     assert model.state_dict().keys() == MODELS.build(base.model).state_dict().keys()
     assert all(parameter.requires_grad for parameter in model.parameters())
     layer = MODELS.build(peer.model).mspe_layer
-    assert model.multi_resolution.resolutions == [(k * 15, k * 20) for k in layer.kernel_sizes]
+    assert model.full_training.resolutions == [(k * 15, k * 20) for k in layer.kernel_sizes]
     assert cfg.max_epochs == peer.max_epochs
     assert cfg.load_from == peer.load_from
     assert not any(isinstance(module, MultiScalePatchEmbed) and module.kernels for module in model.modules())

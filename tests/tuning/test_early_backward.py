@@ -96,6 +96,40 @@ def test_early_backward_refuses_parameters_outside_of_the_module(own):
     assert all(parameter.grad is None for parameter in [*module.parameters(), *other.parameters()])
 
 
+def test_early_backward_takes_no_function_for_a_parameter():
+    """Whatever a function of the host's own calls what it keeps."""
+    class Doubled(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.variable = noise(2)
+            return 2 * x
+
+        @staticmethod
+        def backward(ctx, grad):
+            return 2 * grad
+
+    module = linear()
+
+    def losses():
+        return dict(loss=Doubled.apply(module(noise(2, 4))).square().mean())
+
+    expected = gradient_of(module, losses()['loss'])
+    assert_close(gradient_of(module, total(EarlyBackward()(module, losses))), expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize('backend', ['aot_eager', 'eager'])
+def test_early_backward_finds_foreign_parameters_in_a_compiled_graph(backend):
+    torch._dynamo.reset()
+    module, other = linear(torch.float32), linear(torch.float32)
+    own = torch.compile(lambda x: module(x).square().mean(), backend=backend)
+    both = torch.compile(lambda x: (module(x) * other(x)).mean(), backend=backend)
+    x = noise(2, 4, dtype=torch.float32)
+    expected = gradient_of(module, module(x).square().mean())
+    assert_close(gradient_of(module, total(EarlyBackward()(module, lambda: dict(loss=own(x))))), expected)
+    with pytest.raises(RuntimeError, match='2 tensors outside of the trained module'):
+        EarlyBackward()(module, lambda: dict(loss=both(x)))
+
+
 def test_early_backward_gives_tied_parameters_their_whole_gradient():
     module = nn.ModuleList([linear(), linear()])
     module[1].weight = module[0].weight

@@ -16,6 +16,7 @@ default_hooks = dict(
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=1),
     sampler_seed=dict(type='DistSamplerSeedHook'),
-    visualization=dict(type='SegVisualizationHook'))
+    visualization=dict(type='SegVisualizationHook'),
+    data_checks=dict(type='DataCheckHook'))
 custom_hooks = [dict(type='AdapterHook')]
 log_processor = dict(by_epoch=True)

@@ -4,5 +4,6 @@ custom_imports = dict(imports=['mspe_mm.cls'], allow_failed_imports=False)
 default_hooks = dict(
     _delete_=True,    # without mmseg's painting
     logger=dict(type='LoggerHook', interval=10),
-    checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=1))
+    checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=1),
+    data_checks=dict(type='DataCheckHook'))
 custom_hooks = [dict(type='ClassCheckHook'), dict(type='AdapterHook')]

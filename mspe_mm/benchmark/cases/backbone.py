@@ -1,9 +1,9 @@
-"""Forward passes of the backbones against the hosts', with the same weights.
+"""Forward passes of the backbones against those of the hosts, with the same weights.
 
-``vit`` is ``MSPEViT`` against mmseg's ``VisionTransformer``, ``vitdet`` is ``MSPEViTDet`` against the ViTDet of
-mmdetection's project. At the base resolution the outputs are the same, and ours with the stock patch embedding runs too:
-what the MSPE layer costs. At another resolution there are two comparisons: ours as it is, on the token grid of the base
-resolution, while the peer's follows the image; and ours with patches that keep their size, and so the peer's tokens.
+``vit`` is ``MSPEViT`` against mmseg's ``VisionTransformer``. ``vitdet`` is ``MSPEViTDet`` against the ViTDet of
+mmdetection's project. At the base resolution the outputs are the same. A third candidate, ours with the stock patch
+embedding, shows the cost of the MSPE layer. At another resolution there are two comparisons. In the first, ours has the base
+token grid, and the peer's grid grows with the image. In the second, ours has a fixed patch size, and so the peer's tokens.
 """
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def comparisons(settings: Settings, models: Sequence[str], networks: Sequence[st
     """What is compared.
 
     Args:
-        settings: Of the run.
+        settings: Settings of the run.
         models: Model sizes.
         networks: Any of :data:`NETWORKS`.
         base: Base resolution in pixels.
-        resolutions: Of the images, in pixels.
+        resolutions: Resolutions of the images in pixels.
         peer_path: Checkout of mmdetection; without one a naive implementation stands in.
 
     Raises:
@@ -58,21 +58,22 @@ def _comparisons(network: str, model: str, base: int, resolution: int, settings:
     else:
         name, ours = 'MSPEViTDet', partial(vitdet, model, base)
         peer_name, peer = vitdet_name(peer_path), partial(peer_vitdet, model, base, peer_path)
-    tokens = (-(-resolution // PATCH))**2    # where patches keep their size
+    tokens = (-(-resolution // PATCH))**2    # with a fixed patch size
 
-    def candidate(title: str, make: Callable[[], nn.Module], tokens: int = tokens, same: bool = True) -> Candidate:
+    def candidate(title: str, make: Callable[[], nn.Module], tokens: int = tokens, same: bool = True,
+                  ours: bool = True) -> Candidate:
         return Candidate(title, partial(forward, make, resolution, settings), tokens, settings.batch_size,
-                         same_output=same, work='forward' if same else None)
+                         same_output=same, work='forward' if same else None, ours=ours)
 
     labels = dict(model=NAMES[model], image=f'{resolution} px')
     if resolution == base:
         return [Comparison(labels, candidate(name, ours), (
-            candidate(peer_name, peer),
+            candidate(peer_name, peer, ours=False),
             candidate(f'{name}, stock patch embedding', partial(_with_stock_patch_embedding, ours))))]
     as_it_is = candidate(name, ours, (base // PATCH)**2, same=False)
     same_tokens = candidate(f'{name}, patches of {PATCH} px', partial(ours, kernel_policy='constant'))
-    return [Comparison(labels, as_it_is, (candidate(peer_name, peer, same=False), )),
-            Comparison(labels, same_tokens, (candidate(peer_name, peer), ))]
+    return [Comparison(labels, as_it_is, (candidate(peer_name, peer, same=False, ours=False), )),
+            Comparison(labels, same_tokens, (candidate(peer_name, peer, ours=False), ))]
 
 
 def _with_stock_patch_embedding(make: Callable[[], nn.Module]) -> nn.Module:
@@ -80,10 +81,10 @@ def _with_stock_patch_embedding(make: Callable[[], nn.Module]) -> nn.Module:
 
 
 def forward(make: Callable[[], nn.Module], resolution: int, settings: Settings) -> Step:
-    """A forward pass in evaluation; the weights are cast to the dtype."""
+    """A forward pass in eval mode. The weights are cast to the dtype of the settings."""
     model = make()
     model.to(settings.device, settings.dtype)
-    model.eval()    # mmseg's returns None
+    model.eval()    # a separate line: eval() of mmseg's models returns None
     compiled(model, settings.compile)
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(settings.batch_size, 3, resolution, resolution, generator=generator)

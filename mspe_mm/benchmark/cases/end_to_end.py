@@ -1,8 +1,8 @@
 """The multi-scale evaluation at the base resolution against mmseg's test loop: loading, model and metrics together.
 
-Ours is one row of ``tools/eval_multiscale.py``; the peer is the test loop that mmseg's ``tools/test.py`` builds and runs,
-with the stock ``EncoderDecoder`` and ``VisionTransformer`` of the same weights and the same config otherwise. Either makes
-its loader and its metric anew in every round. The data set is synthetic. The output that is compared is the mIoU.
+Ours is one row of ``tools/eval_multiscale.py``. The peer is the test loop that mmseg's ``tools/test.py`` builds and runs,
+with the stock ``EncoderDecoder`` and ``VisionTransformer``, the same weights, and otherwise the same config. Both build a
+new loader and a new metric in every round. The data set is synthetic. The outputs that are compared are the mIoUs.
 """
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def comparisons(settings: Settings, models: Sequence[str], resolutions: Sequence
     """What is compared.
 
     Args:
-        settings: Of the run.
+        settings: Settings of the run.
         models: Model sizes.
         resolutions: Base resolutions in pixels.
-        images: Images in the data set.
-        workers: Processes that load them; 0 for none.
-        out_dir: Where the data set is written.
+        images: Number of images in the data set.
+        workers: Number of processes that load them; 0 for none.
+        out_dir: Folder that the data set is written to.
 
     Raises:
         InputError: For a resolution that is not whole patches, a missing host library, or a device that the runner would
@@ -57,7 +57,7 @@ def comparisons(settings: Settings, models: Sequence[str], resolutions: Sequence
             same = dict(tokens=(base // PATCH)**2, images=images, same_output=True)
             found.append(Comparison(
                 dict(model=f'SETR, {NAMES[model]}', image=f'{base} px'),
-                Candidate('evaluate at the base resolution', partial(sweeping, **of), **same),
+                Candidate('evaluate at the base resolution', partial(sweeping, **of), **same, ours=True),
                 (Candidate('mmseg tools/test.py', partial(testing, **of), **same), ), memory=False, flops=False))
     return found
 
@@ -79,11 +79,11 @@ def sweeping(size: str, base: int, settings: Settings, **data) -> Step:
 def testing(size: str, base: int, settings: Settings, **data) -> Step:
     """mmseg's test loop."""
     with warnings.catch_warnings():
-        warnings.simplefilter('ignore')    # the host's, of a visualiser that two runners share
+        warnings.simplefilter('ignore')    # mmengine warns of a visualiser that two runners share
         runner = Runner.from_cfg(_config(STOCK, size, base, **data))
     same_weights(runner.model, build('mmseg', _config(MSPE, size, base, **data).model))
     compiled(runner.model.backbone, settings.compile)
-    runner.test()    # prepares the hooks
+    runner.test()    # the first test registers the hooks
 
     def step(_: int) -> Tensor:
         with settings.autocast():

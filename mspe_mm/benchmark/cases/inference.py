@@ -1,7 +1,7 @@
-"""Prediction by a whole segmentor or detector, from images as they are loaded, by the methods of the evaluation.
+"""Prediction by a whole segmentor or detector, from uint8 images, by three methods of the sweep.
 
-``mspe`` keeps the token grid of the base resolution, ``vanilla`` is the stock model with its one patch size, and
-``img_resize`` that on images brought to the base resolution, on the device.
+``mspe`` keeps the base token grid. ``vanilla`` has the stock patch size. ``img_resize`` is ``vanilla`` on images that are
+resized to the base resolution on the device. All three are models of this package.
 """
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ def comparisons(settings: Settings, models: Sequence[str], networks: Sequence[st
     """What is compared.
 
     Args:
-        settings: Of the run.
+        settings: Settings of the run.
         models: Model sizes.
         networks: Any of :data:`NETWORKS`.
         base: Base resolution in pixels.
-        resolutions: Of the images, in pixels.
+        resolutions: Resolutions of the images in pixels.
 
     Raises:
-        InputError: For a resolution that the token grid does not fit on or that the network cannot take, or a host library
-            that is missing.
+        InputError: If a resolution is no multiple of the token grid or too small for the network, or a host library is
+            missing.
     """
     check_resolutions(base, resolutions)
     found = []
@@ -48,7 +48,7 @@ def comparisons(settings: Settings, models: Sequence[str], networks: Sequence[st
                 mspe, *peers = (
                     Candidate(method, partial(predicting, network, model, base, resolution, method, settings),
                               tokens=own if method == 'vanilla' else fixed, images=settings.batch_size,
-                              same_output=resolution == base and network == 'setr')
+                              same_output=resolution == base and network == 'setr', ours=True)
                     for method in ('mspe', 'vanilla', 'img_resize'))
                 labels = dict(model=f'{NETWORKS[network]}, {NAMES[model]}', image=f'{resolution} px')
                 found.append(Comparison(labels, mspe, tuple(peers)))
@@ -56,7 +56,7 @@ def comparisons(settings: Settings, models: Sequence[str], networks: Sequence[st
 
 
 def predicting(network: str, size: str, base: int, resolution: int, method: str, settings: Settings) -> Step:
-    """From images (B, 3, R, R) of 8 bits to predictions."""
+    """A prediction from images (B, 3, R, R), uint8."""
     make = setr if network == 'setr' else mask_rcnn
     model = make(size, base, kernel_policy='fixed' if method == 'mspe' else 'constant')
     model.to(settings.device).eval()
@@ -76,7 +76,7 @@ def predicting(network: str, size: str, base: int, resolution: int, method: str,
 
 
 def _samples(network: str, count: int, original: int, size: int) -> list:
-    """What a pipeline tells of images of ``original`` px that it gives to the model at ``size`` px."""
+    """Samples as a pipeline packs them, for images of ``original`` px that are resized to ``size`` px."""
     if network == 'setr':
         from mmseg.structures import SegDataSample as Sample
     else:

@@ -1,7 +1,7 @@
 """PI-resize of patch kernels against timm's.
 
-Both under timm's downsampling model, antialiased bicubic. Once with nothing cached, against ``resample_patch_embed``; once
-with what either keeps between calls, against ``PatchEmbedResamplerFixedOrigSize``.
+Both use timm's downsampling model, antialiased bicubic. Without caches the peer is ``resample_patch_embed``. With what is
+cached between calls the peer is ``PatchEmbedResamplerFixedOrigSize``.
 """
 from __future__ import annotations
 
@@ -20,10 +20,15 @@ MODEL = dict(interpolation='bicubic', antialias=True)
 
 
 def comparisons(settings: Settings, models: Sequence[str], sizes: Sequence[int]) -> list[Comparison]:
-    """Args: settings; models, names of :data:`SIZES`; sizes, patch sizes in pixels to resize to.
+    """What is compared.
+
+    Args:
+        settings: Settings of the run.
+        models: Model sizes.
+        sizes: Patch sizes in pixels to resize to.
 
     Raises:
-        InputError: Without timm, or for a size below 1.
+        InputError: If timm is missing, or a size is below 1.
     """
     timm_resizers()
     for size in sizes:
@@ -63,14 +68,14 @@ def timms(width: int, size: int, cached: bool, settings: Settings) -> Step:
 
 
 def forget() -> None:
-    """Empty every cache of the module that resizes."""
+    """Empty all caches of :mod:`mspe_mm.layers.resize`."""
     for function in vars(resize).values():
         if hasattr(function, 'cache_clear'):
             function.cache_clear()
 
 
 def timm_resizers() -> tuple:
-    """timm's two ways."""
+    """timm's function without a cache, and its module with one."""
     try:
         from timm.layers.patch_embed import PatchEmbedResamplerFixedOrigSize, resample_patch_embed
     except ImportError as error:

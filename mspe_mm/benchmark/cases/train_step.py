@@ -1,13 +1,13 @@
 """One step of tuning at K = 4 resolutions against other ways to train at them.
 
-``setr`` is SETR-Naive, ``mask-rcnn`` is Mask R-CNN on ViTDet, ``vitdet`` the backbone of that alone, with the mean square of
-its features for a loss. All four kernels are tuned, the pretrained one too, and lambda is 0: a step is exactly four passes.
-In a round all candidates draw the same four resolutions. The peers:
+``setr`` is SETR-Naive and ``mask-rcnn`` is Mask R-CNN on ViTDet. ``vitdet`` is the backbone of the latter alone; its loss is
+the mean square of its features. All four kernels are tuned, also the one of the base size, and lambda is 0, so a step has
+exactly four passes. All candidates draw the same four resolutions in a round. The peers:
 
-* full fine-tuning by the same four passes, one after the other: everything is trainable; for ``setr`` also with attention
+* full fine-tuning by the same four passes, one after the other: all weights are trained; for ``setr`` also with attention
   and linear layers as mmseg computes them;
-* the sum of the four losses in one graph, Eq. 7 as it is written: the kernels alone are trainable;
-* for ``vitdet`` that again, with the backbone of mmdetection's project;
+* the sum of the four losses in one graph, which is Eq. 7 as written: the kernels alone are trained;
+* for ``vitdet``, the same with the backbone of mmdetection's project;
 * one pass, at the largest of the four resolutions.
 """
 from __future__ import annotations
@@ -34,7 +34,7 @@ def comparisons(settings: Settings, models: Sequence[str], networks: Sequence[st
     """What is compared.
 
     Args:
-        settings: Of the run.
+        settings: Settings of the run.
         models: Model sizes.
         networks: Any of :data:`NETWORKS`.
         resolutions: Base resolutions in pixels.
@@ -61,19 +61,19 @@ def comparisons(settings: Settings, models: Sequence[str], networks: Sequence[st
 def _comparison(network: str, model: str, base: int, settings: Settings, peer_path: str | None) -> Comparison:
     name, make = NETWORKS[network]
 
-    def candidate(title: str, way: Way, tuned: bool = True, same: bool = False, **of) -> Candidate:
+    def candidate(title: str, way: Way, tuned: bool = True, same: bool = False, ours: bool = True, **of) -> Candidate:
         trainee = partial(make, model, base, tuned, settings, **of)
         return Candidate(title, partial(training, trainee, way, settings), (base // PATCH)**2, settings.batch_size,
-                         same_output=same, work='tuning' if same else None)
+                         same_output=same, work='tuning' if same else None, ours=ours)
 
     peers = [candidate('full fine-tuning, the same 4 passes', one_after_the_other, tuned=False),
              candidate('sum of the 4 losses in one graph', in_one_graph, same=True)]
     if network == 'setr':
         peers.append(candidate("full fine-tuning, mmseg VisionTransformer's layers", one_after_the_other, tuned=False,
-                               attention='naive'))
+                               ours=False, attention='naive'))
     if network == 'vitdet':
-        peers.append(candidate(f'sum of the 4 losses, {vitdet_name(peer_path)}', in_one_graph, same=True, peer=True,
-                               peer_path=peer_path))
+        peers.append(candidate(f'sum of the 4 losses, {vitdet_name(peer_path)}', in_one_graph, same=True, ours=False,
+                               peer=True, peer_path=peer_path))
     peers.append(candidate('one resolution', the_largest_alone))
     return Comparison(dict(model=f'{name}, {NAMES[model]}', image=f'{base} px'),
                       candidate('MSPE tuning, K = 4', by_the_package, same=True), tuple(peers))

@@ -1,0 +1,159 @@
+"""Random numbers that depend on the seed and the place in the training alone.
+
+A training draws random numbers in two places: in its steps (resolutions, dropout) and in its data pipelines (crops, flips).
+mmengine seeds each process once. What is drawn then depends on everything drawn before: a resumed training draws the
+numbers of its first epochs again, and a loading worker those of its own. Here the generators are seeded anew
+
+* before every training iteration, from the seed and the iteration. All processes draw the same, so all train the same
+  resolutions;
+* before every sample that is loaded for training, from the seed and the sample's place in the sampler's stream over all
+  processes.
+
+So a resumed training equals one that was not interrupted, and several processes or loading workers equal one with the same
+global batch. The seed is part of the checkpoint, also where the config gives none.
+"""
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.dist import get_dist_info, sync_random_seed
+from mmengine.hooks import Hook
+from mmengine.registry import DATA_SAMPLERS
+from mmengine.runner import Runner
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+_STEPS, _SAMPLES = 1, 2    # two streams of one seed
+
+
+def _mixed(*numbers: int) -> int:
+    """A seed of 63 bits, made of several numbers."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]) >> 1
+
+
+class Draw(int):
+    """An index of a data set, with the ``seed`` of the random numbers that the sample is loaded with."""
+
+    seed: int
+
+
+class SeededSampler(Sampler):
+    """A sampler of mmengine whose indices are :class:`Draw`.
+
+    Args:
+        sampler: The sampler's config.
+        dataset: The data set.
+        seed: Of the order and of the samples; by default one that is drawn for all processes.
+
+    Attributes:
+        sampler: The built sampler, which decides the order. Whatever is not here is asked of it.
+    """
+
+    def __init__(self, sampler: dict, dataset: Dataset, seed: int | None = None) -> None:
+        self.dataset = dataset
+        self.seed = sync_random_seed() if seed is None else seed
+        self.sampler = DATA_SAMPLERS.build(sampler, default_args=dict(dataset=dataset, seed=self.seed))
+        self.rank, self.world_size = get_dist_info()
+        self.epoch = self.start = 0
+        if hasattr(self.sampler, 'skip'):    # mmengine asks whether there is one
+            self.skip = self._skip
+
+    def __iter__(self) -> Iterator[Draw]:
+        start, self.start = self.start, 0
+        for place, index in enumerate(self.sampler, start):
+            draw = Draw(index)
+            draw.seed = _mixed(self.seed, _SAMPLES, self.epoch, place * self.world_size + self.rank)
+            yield draw
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == 'sampler':    # not there yet, while it is copied
+            raise AttributeError(name)
+        return getattr(self.sampler, name)
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+        if hasattr(self.sampler, 'set_epoch'):
+            self.sampler.set_epoch(epoch)
+
+    def _skip(self, samples: int) -> None:
+        """Go on as after ``samples`` indices of this process."""
+        self.sampler.skip(samples)
+        self.start = samples
+
+    def state(self) -> dict[str, int]:
+        """What :meth:`restore` needs."""
+        return dict(seed=self.seed, sampler_seed=getattr(self.sampler, 'seed', self.seed))
+
+    def restore(self, seed: int, sampler_seed: int) -> None:
+        """Draw what the sampler of another training draws, from its :meth:`state`."""
+        self.seed = seed
+        if hasattr(self.sampler, 'seed'):
+            self.sampler.seed = sampler_seed
+
+
+class _SeededReads:
+    """PyTorch's ``Dataset.__getitems__``: the samples of a batch, each loaded with the random numbers of its draw."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+
+    def __call__(self, indices: Sequence[int]) -> list:
+        return [self._read(index) for index in indices]
+
+    def _read(self, index: int) -> Any:
+        if isinstance(index, Draw):
+            random.seed(index.seed)
+            np.random.seed(index.seed % 2**32)
+            torch.default_generator.manual_seed(index.seed)    # pipelines run on the CPU
+        return self.dataset[int(index)]
+
+
+def with_seeded_samples(loader: dict) -> dict:
+    """The config of a training loader, to be built at once, with a :class:`SeededSampler` around its sampler."""
+    return dict(loader, sampler=dict(type=SeededSampler, sampler=loader['sampler']))
+
+
+def seed_samples(loader: DataLoader) -> None:
+    """Have a loader with a :class:`SeededSampler` seed what it reads; not a data set that reads whole batches itself."""
+    if _seeded_sampler(loader) is not None and not hasattr(loader.dataset, '__getitems__'):
+        loader.dataset.__getitems__ = _SeededReads(loader.dataset)
+
+
+def _seeded_sampler(loader: DataLoader) -> SeededSampler | None:
+    for sampler in (loader.sampler, getattr(loader.batch_sampler, 'sampler', None)):
+        if isinstance(sampler, SeededSampler):
+            return sampler
+    return None
+
+
+class RandomStateHook(Hook):
+    """Seeds every training iteration, and keeps the seeds in the checkpoint; see the module."""
+
+    priority = 'VERY_HIGH'
+
+    def __init__(self, loader: DataLoader) -> None:
+        self.sampler = _seeded_sampler(loader)
+        self.stored: dict | None = None
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        self.stored = checkpoint.get('meta', {}).get('random_state') if isinstance(checkpoint.get('meta'), dict) else None
+
+    def before_train(self, runner: Runner) -> None:
+        if self.stored and self.sampler is not None and runner.iter > 0:    # a resumed run, not load_from
+            self.sampler.restore(**self.stored)
+
+    def before_train_iter(self, runner: Runner, *args, **kwargs) -> None:
+        seed = _mixed(runner.seed if self.sampler is None else self.sampler.seed, _STEPS, runner.iter)
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        torch.manual_seed(seed)
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        if self.sampler is not None:
+            checkpoint['meta']['random_state'] = self.sampler.state()

@@ -1,0 +1,40 @@
+"""What the tools share: bounds of resolutions and grids, warnings off the grid, a full disk."""
+import errno
+import os
+
+import pytest
+from helpers import layer_of
+
+from mspe_mm.errors import InputError
+from mspe_mm.runtime import cli
+
+
+def test_full_sizes_takes_up_to_eight_times_the_base():
+    assert cli.full_sizes([[1], [256], [256, 512]], (32, 64)) == [(1, 2), (256, 512), (256, 512)]
+    with pytest.raises(InputError, match='257 x 514 px is more than 8 times the base resolution of 32 x 64 px'):
+        cli.full_sizes([[257]], (32, 64))
+
+
+def test_full_grids_takes_up_to_sixteen_times_the_tokens():
+    assert cli.full_grids([[16], [8, 32]], (4, 4)) == [(16, 16), (8, 32)]
+    with pytest.raises(InputError, match=r'the token grid 17 x 17 has 289 tokens, more than 16 times .*: give at most 256'):
+        cli.full_grids([[17]], (4, 4))
+
+
+def test_warn_off_grid_names_resolution_grid_and_nearest_multiples(capsys):
+    layer = layer_of(embed_dims=8, grid_size=(14, 14))
+    cli.warn_off_grid(layer, [(112, 112), (40, 40)])
+    assert capsys.readouterr().err == ('warning: 40 x 40 px give 20 x 20 tokens instead of 14 x 14: the nearest multiples '
+                                       'of the base grid are 42 x 42 px\n')
+
+
+@pytest.mark.parametrize('code', [errno.ENOSPC, errno.EFBIG])
+def test_run_says_that_the_disk_is_full_when_libraries_hide_it(code):
+    def save():
+        try:
+            raise OSError(code, os.strerror(code))
+        except OSError:
+            raise RuntimeError('unexpected pos 704 vs 598')    # noqa: B904  as PyTorch does
+
+    with pytest.raises(SystemExit, match=r'error: .* while writing results: free some room'):
+        cli.run(save)

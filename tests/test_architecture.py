@@ -1,0 +1,26 @@
+"""Which module imports which: the contracts stand in pyproject.toml, docs/architecture.md draws them."""
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from importlinter.cli import lint_imports
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_import_contracts_hold(capsys):
+    code = lint_imports(config_filename=str(ROOT / 'pyproject.toml'), no_cache=True)
+    assert code == 0, capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_hosts_register_the_changes_of_resolution_without_loading_opencv():
+    code = """
+import sys, mspe_mm.seg, mspe_mm.det, mspe_mm.cls
+from mmengine.registry import TRANSFORMS
+assert all(name in TRANSFORMS for name in ('ChangeResolution', 'CompressJPEG', 'AddBlur', 'AddNoise'))
+print('by', [name for name, module in sys.modules.items() if name.startswith('mspe_mm') and hasattr(module, 'cv2')])
+"""
+    done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == 'by []'    # mmengine and mmcv load it themselves

@@ -395,8 +395,8 @@ class MultiScalePatchEmbed(nn.Module):
         if self.training or size == self.base.stride:
             return self.sized_kernel(size, index)
         # By attribute: parameters() of a DataParallel replica are none.
-        tensors = [tensor for part in (self.base, *self.kernels.values()) for tensor in (part.weight, part.bias)
-                   if tensor is not None]
+        own = cast('list[PatchKernel]', [self.base, *self.kernels.values()])
+        tensors = [tensor for part in own for tensor in (part.weight, part.bias) if tensor is not None]
         settings = self.downsampling, self.parameterization, choice_for(self).pretrained_only
         return self._cache.get((size, index, settings), tensors, lambda: self.sized_kernel(size, index))
 

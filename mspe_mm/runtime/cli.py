@@ -90,21 +90,30 @@ def load_config(args: argparse.Namespace) -> Config:
         InputError: If the config is missing or not a config.
     """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    if not Path(args.config).is_file():
-        raise InputError(f'config {args.config} does not exist')
-    try:
-        cfg = Config.fromfile(args.config)
-        cfg.merge_from_dict(args.cfg_options or {})
-    except Exception as error:    # a config is a program
-        if getattr(error, 'errno', None) in FULL_DISK:    # mmengine writes a temporary copy of the config
-            raise
-        raise InputError(f'config {args.config} cannot be read: {type(error).__name__}: '
-                         f'{" ".join(str(error).split())}') from error
-    if not isinstance(cfg.get('model'), dict) or not cfg.model.get('type'):
-        raise InputError(f'config {args.config} has no model: it must be a dict with a type')
+    cfg = read_config(args.config, args.cfg_options)
     cfg.launcher = args.launcher
     cfg.adapter = args.adapter
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs') / Path(args.config).stem)
+    return cfg
+
+
+def read_config(path: str | Path, options: dict | None = None) -> Config:
+    """A config file, with ``options`` as of ``--cfg-options``.
+
+    Raises:
+        InputError: If the file is missing or no config of a model.
+    """
+    if not Path(path).is_file():
+        raise InputError(f'config {path} does not exist')
+    try:
+        cfg = Config.fromfile(str(path))
+        cfg.merge_from_dict(options or {})
+    except Exception as error:    # a config is a program
+        if getattr(error, 'errno', None) in FULL_DISK:    # mmengine writes a temporary copy of the config
+            raise
+        raise InputError(f'config {path} cannot be read: {type(error).__name__}: {" ".join(str(error).split())}') from error
+    if not isinstance(cfg.get('model'), dict) or not cfg.model.get('type'):
+        raise InputError(f'config {path} has no model: it must be a dict with a type')
     return cfg
 
 

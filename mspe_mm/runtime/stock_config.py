@@ -127,8 +127,8 @@ IMAGES_SEEN = 5 * 20210
 def tuning_config(cfg: Config, checkpoint: str) -> Config:
     """The config that tunes the patch embedding of a stock model, by the paper's schedule.
 
-    The data, the batch size and the sampler are those of ``cfg``. A sampler without epochs (mmseg's ``InfiniteSampler``) gets
-    a schedule of iterations that sees as many images as the paper's.
+    The data, the batch size and the sampler are those of ``cfg``. A sampler without epochs (mmseg's ``InfiniteSampler``)
+    gets a schedule of iterations that sees as many images as the paper's.
 
     Args:
         cfg: The config that the model was trained with.
@@ -140,8 +140,8 @@ def tuning_config(cfg: Config, checkpoint: str) -> Config:
     cfg = with_mspe(cfg)
     loader = cfg.get('train_dataloader')
     if not loader:
-        raise InputError(f'{cfg.filename or "the config"} has no train_dataloader: give the config that the model was trained '
-                         'with')
+        raise InputError(f'{cfg.filename or "the config"} has no train_dataloader: give the config that the model was '
+                         'trained with')
     scope = cfg.default_scope
     cfg.model.tuning = dict(objective='both' if scope == 'mmseg' else 'task')
     for part in (cfg.model, cfg.model.get('backbone') or {}):

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import Parameter
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 is_compiling = getattr(getattr(torch, 'compiler', None), 'is_compiling', lambda: False)    # PyTorch 2.1 has none
 is_dynamo_compiling = getattr(getattr(torch, 'compiler', None), 'is_dynamo_compiling', is_compiling)    # 2.2 has none
@@ -28,9 +29,9 @@ def is_transformed() -> bool:
 def shared_constant(maxsize: int) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
     """Decorator: the tensor that a pure function returns for its arguments is computed once and shared by all callers.
 
-    It is computed in a thread of its own, because PyTorch's modes belong to a thread: a first caller in inference mode, in
-    ``torch.func``, in a trace or among the fake tensors of an export has no effect on the result. ``torch.compile`` traces
-    the function itself. The function takes hashable arguments by position.
+    The modes of the first caller have no effect on it. Those that can be left are left. A trace, ``torch.func`` and the fake
+    tensors of an export belong to a thread, so there it is computed in a thread of its own, which takes milliseconds.
+    ``torch.compile`` traces the function itself. The function takes hashable arguments by position.
 
     Args:
         maxsize: Most tensors kept.
@@ -38,8 +39,11 @@ def shared_constant(maxsize: int) -> Callable[[Callable[..., Tensor]], Callable[
     def decorate(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
         @lru_cache(maxsize)
         def computed(*args: Hashable) -> Tensor:
-            with ThreadPoolExecutor(1) as thread:
-                return thread.submit(function, *args).result()
+            if is_transformed() or _get_current_dispatch_mode() is not None:
+                with ThreadPoolExecutor(1) as thread:
+                    return thread.submit(function, *args).result()
+            with torch._C.DisableTorchFunction(), torch.inference_mode(False), torch.no_grad():
+                return function(*args)
 
         def constant(*args: Hashable) -> Tensor:
             return function(*args) if is_dynamo_compiling() else computed(*args)

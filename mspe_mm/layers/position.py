@@ -28,7 +28,7 @@ def resample_positions(table: Tensor, grid: tuple[int, int], table_grid: tuple[i
         interpolation: ``'bicubic'``, as in ViTDet, or ``'bilinear'``.
 
     Returns:
-        (1, rows, columns, D); the table's own values, untouched, where the grid is its own.
+        (1, rows, columns, D); the table's own values, unchanged, if ``grid`` is its own grid.
 
     Raises:
         ValueError: If the number of positions is not that of the grid.
@@ -66,7 +66,7 @@ def sinusoidal_positions(length: int, dim: int) -> Tensor:
 
 @shared_constant(maxsize=32)
 def sinusoids(length: int, dim: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """:func:`sinusoidal_positions`, kept where they are used."""
+    """:func:`sinusoidal_positions` on a device and in a dtype, computed once."""
     return sinusoidal_positions(length, dim).to(device, dtype)
 
 

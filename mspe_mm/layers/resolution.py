@@ -31,7 +31,7 @@ def fit_kernel(image_size: tuple[int, int], grid_size: tuple[int, int], patch_si
         grid_size: (rows, columns) of tokens at the base resolution.
         patch_size: Patch size at the base resolution, in pixels.
         policy: ``'fixed'`` keeps the grid, whatever the aspect ratio: ``max(1, floor(h / N_h)), max(1, floor(w / N_w))``.
-            ``'isotropic'`` keeps patches square: the smaller of the two, from the side that is short for the grid.
+            ``'isotropic'`` keeps patches square: both sides get the smaller of these two sizes.
             ``'constant'`` is the stock patch embedding: always ``patch_size``, so that the grid follows the image.
 
     Returns:
@@ -61,7 +61,7 @@ def choose_kernel(resolution: tuple[int, int], grid_size: tuple[int, int], kerne
         kernel_sizes: Native patch sizes ``k_i`` in pixels; kernel i is native to ``r_i = k_i N``.
 
     Returns:
-        The index i; of two at the same distance that of the larger kernel, which keeps more of the pretrained one.
+        The index i. Of two kernels at the same distance it is the larger, which keeps more of the pretrained kernel.
     """
     # Squares of whole numbers, so that equal distances are equal.
     distances = [(k * grid_size[0] - resolution[0])**2 + (k * grid_size[1] - resolution[1])**2 for k in kernel_sizes]
@@ -79,7 +79,7 @@ def sampling_range(kernel_sizes: Sequence[int], index: int, sampling: str = 'dou
         kernel_sizes: Native patch sizes in pixels, ascending.
         index: Which kernel.
         sampling: ``'double'`` is [k / 2, 2 k], what the paper's authors ran. ``'partition'`` is the kernel's own share of
-            [k_1 / 2, 2 k_K], cut half-way between neighbours: what the paper's text says, and where Eq. 10 sends images.
+            [k_1 / 2, 2 k_K], cut half-way between neighbours: the paper's text, and the sizes that Eq. 10 gives the kernel.
             ``'native'`` is k alone.
 
     Returns:

@@ -38,7 +38,7 @@ class EarlyBackward:
 
         Args:
             module: Holds all parameters that require a gradient.
-            compute_losses: Returns the losses by name. Meanwhile other parameters stand in for those of ``module``.
+            compute_losses: Returns the losses by name. While it runs, ``module`` has the parameters of :func:`stand_ins`.
 
         Returns:
             The same values, detached except one, which carries the gradient of the sum. Where gradients are disabled, or no
@@ -87,16 +87,16 @@ class _HandOn(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        factor = grad_output.sum().to(ctx.scale)    # a mean gives every element its part
+        factor = grad_output.sum().to(ctx.scale)    # the gradient of a mean is spread over the elements
         ctx.early_backward.loss_scale = torch.where(factor > 0, factor, ctx.scale)    # decided on the device
         return None, None, None, None, *(gradient * (factor / ctx.scale) for gradient in ctx.gradients)
 
 
 @contextmanager
 def stand_ins(module: nn.Module) -> Iterator[list[tuple[nn.Parameter, nn.Parameter]]]:
-    """Within the context, every trained parameter of ``module`` is another one on the same memory, with its own ``grad``.
+    """Within the context, a stand-in with its own ``grad`` replaces each trained parameter, on the same memory.
 
-    Hooks on the parameters, DistributedDataParallel's above all, see nothing of a backward pass inside.
+    A backward pass inside the context does not run hooks on the parameters, such as DistributedDataParallel's.
 
     Yields:
         Pairs of a parameter and its stand-in.
@@ -117,7 +117,7 @@ def stand_ins(module: nn.Module) -> Iterator[list[tuple[nn.Parameter, nn.Paramet
 def _leaves(total: Tensor) -> set[Tensor]:
     """The leaves of the graph of ``total``: the tensors whose ``grad`` a backward pass would add to.
 
-    What a reentrant checkpoint recomputes is no part of the graph yet.
+    Parts that a reentrant checkpoint recomputes are not yet in the graph.
     """
     leaves: set[Tensor] = set()
     seen: set[Any] = set()

@@ -16,10 +16,10 @@ from .token_grid_objective import TokenGridObjective
 
 
 class Objective(Protocol):
-    """What a training step optimises: a dataclass whose fields are its settings.
+    """The objective of a training step: a dataclass whose fields are its settings.
 
     Attributes:
-        objective: What the loss of a pass is, one of :data:`~mspe_mm.tuning.distillation.OBJECTIVES`.
+        objective: Which loss a pass has, one of :data:`~mspe_mm.tuning.distillation.OBJECTIVES`.
         freeze: Whether the kernels alone train.
         at_base: Whether training images have to be at the base resolution.
     """

@@ -1,4 +1,4 @@
-"""What the models of all hosts have in common: the MSPE layer, what is frozen, and the losses of a training step."""
+"""The mixin of the models of all hosts: the MSPE layer, freezing, and the losses of a training step."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
@@ -68,7 +68,7 @@ class TunedModel(_Host):
 
     Attributes:
         tuning: The objective, or None.
-        full_training: What trains all weights at several resolutions, or None.
+        full_training: The training of all weights at several resolutions, or None.
 
     Raises:
         InputError: If the backbone has no MSPE layer and cannot be given one, or for two ways of training at once.
@@ -136,7 +136,7 @@ class TunedModel(_Host):
         return self
 
     def loss(self, inputs: Tensor, data_samples: Any) -> Losses:
-        """The host's losses, with ``tuning`` those of its objective, or with ``resolutions`` those at each of them.
+        """The losses of a step: the host's, with ``tuning`` the objective's, with ``resolutions`` the host's at each one.
 
         Args:
             inputs: (B, C, H, W) images; for tuning at the base resolution.

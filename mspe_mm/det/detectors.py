@@ -19,7 +19,7 @@ _known: CallScope[tuple[Tensor, tuple[Tensor, ...]] | None] = CallScope(None)   
 
 
 class MultiResolutionDetectorMixin(TunedModel, FullPrecisionHeadsMixin):
-    """Makes any mmdet detector one for images of any resolution, and tunes its patch embedding.
+    """Lets any mmdet detector take images of any resolution, and tunes its patch embedding.
 
     Compose it before the detector: ``class MyDetector(MultiResolutionDetectorMixin, RetinaNet)``. The backbone has to
     have an MSPE layer, or be given one by ``patch_embed``. Heads, anchors, strides and necks are the host's; see
@@ -57,8 +57,8 @@ class MultiResolutionDetectorMixin(TunedModel, FullPrecisionHeadsMixin):
     def train(self, mode: bool = True) -> MultiResolutionDetectorMixin:
         super().train(mode)
         if mode and self.freezes:
-            # A head may predict in other units in eval mode than its loss is in (FCOS). The layers inside, which drop
-            # things and gather statistics, are no BaseModules and stay in eval mode.
+            # FCOS's head predicts in other units in eval mode than its loss needs, so heads are in training mode. Their
+            # layers with dropout or statistics are no BaseModules and stay in eval mode.
             for name, child in self.named_children():
                 if name not in ('data_preprocessor', 'backbone', 'neck'):
                     for module in child.modules():

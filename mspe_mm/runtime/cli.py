@@ -1,4 +1,4 @@
-"""What every tool does: arguments, config, and one sentence instead of a traceback."""
+"""The common part of all tools: arguments, config, and one sentence instead of a traceback."""
 from __future__ import annotations
 
 import argparse
@@ -34,21 +34,21 @@ WRONG_PATH = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDI
               errno.ENAMETOOLONG)
 
 LARGEST_SCALE = 8
-"""Largest side of an image, in those of the base resolution. The batch has 64 times the pixels then, and so many times the
-tokens where they follow the image; a kernel of 16 px becomes 128 px, whose pseudo-inverse is still fast."""
+"""Largest side of an image, as a multiple of the base resolution. The batch then has 64 times the pixels, and 64 times the
+tokens if the grid follows the image. A kernel of 16 px becomes 128 px, whose pseudo-inverse is still fast."""
 
 LARGEST_BUDGET = 16
-"""Largest number of tokens, in those of the base grid. Attention costs its square, 256 times as much, and a position table
-is stretched four times along each side: no result beyond it is of use."""
+"""Largest number of tokens, as a multiple of the base grid. Attention then costs 256 times as much, and position tables are
+stretched four times along each side: larger grids give no useful results."""
 
 TRUST = argparse.ArgumentParser(add_help=False)
-"""The option that :func:`run` reads before a tool does; a parent of every tool's parser."""
-TRUST.add_argument('--trust-checkpoint', action='store_true', help='read checkpoints that need to run code of their own; '
+"""The option that :func:`run` reads before the tool parses its arguments; a parent of every tool's parser."""
+TRUST.add_argument('--trust-checkpoint', action='store_true', help='let checkpoints run their own code while they are read; '
                    'only for files from a source that you trust')
 
 
 class Options(DictAction):
-    """mmengine's, whose errors are argparse's."""
+    """mmengine's ``DictAction``; argparse reports its errors."""
 
     def __call__(self, *args, **kwargs) -> None:
         try:
@@ -76,11 +76,12 @@ def parser(description: str, checkpoint: bool = False) -> argparse.ArgumentParse
 
 
 def add_speed_arguments(parser: argparse.ArgumentParser) -> None:
-    """How a model that is only tested may run faster, see :func:`speed_up`."""
+    """Add the arguments that make tests faster, see :func:`speed_up`."""
     parser.add_argument('--amp', nargs='?', const=DTYPES[0], choices=DTYPES, metavar='DTYPE',
                         help=f'mixed precision: {" or ".join(DTYPES)}; default %(const)s')
     parser.add_argument('--compile', action='store_true', help="compile the encoder's blocks")
-    parser.add_argument('--channels-last', action='store_true', help='convolutions of necks and heads channels-last')
+    parser.add_argument('--channels-last', action='store_true', help='run the convolutions of necks and heads in the '
+                        'channels-last memory format')
 
 
 def load_config(args: argparse.Namespace) -> Config:
@@ -109,14 +110,14 @@ def load_config(args: argparse.Namespace) -> Config:
 
 
 def loads_own_weights(cfg: Config) -> bool:
-    """Whether the model of a config is made with trained weights, as timm's models can be."""
+    """Whether the model of a config is built with trained weights, as timm's models can be."""
     return 'timm_name' in cfg.model and bool(cfg.model.get('pretrained') or cfg.model.get('checkpoint'))
 
 
 def require_weights(cfg: Config, args: argparse.Namespace) -> None:
     """Raise an InputError if neither the arguments nor the config name trained weights."""
     if not (args.checkpoint or loads_own_weights(cfg)):
-        raise InputError(f'the model of {args.config} has no trained weights of its own: give a CHECKPOINT after it')
+        raise InputError(f'the model of {args.config} has no trained weights of its own: give a CHECKPOINT after the config')
 
 
 def resolution(text: str) -> list[int]:
@@ -235,7 +236,7 @@ def build_runner(cfg: Config) -> Runner:
 
 
 def speed_up(model: torch.nn.Module, args: argparse.Namespace) -> dict:
-    """Have a runner's model run as the arguments of :func:`add_speed_arguments` say; returns what identifies such a run.
+    """Apply the arguments of :func:`add_speed_arguments` to a runner's model; returns the settings that identify the run.
 
     Raises:
         InputError: If it cannot.
@@ -272,7 +273,7 @@ def run(main: Callable[[], None], fast_products: bool = True) -> None:
         main: What the tool does.
         fast_products: Run it within :func:`~mspe_mm.runtime.fast_products.fast_cpu_products`.
     """
-    logging.raiseExceptions = False    # a log that cannot be written must not bury the sentence that says so
+    logging.raiseExceptions = False    # a traceback of a log that cannot be written would hide the sentence
     try:
         with (sigterm_as_exit(), trusting_checkpoints(TRUST.parse_known_args()[0].trust_checkpoint),
               fast_cpu_products(fast_products)):

@@ -13,13 +13,13 @@ DTYPES = ('bfloat16', 'float16')
 
 
 def use_mixed_precision(model: nn.Module, dtype: str = 'bfloat16') -> None:
-    """Have the forward pass of a model run under autocast, in place; weights stay in float32.
+    """Run the forward pass of a model under autocast, in place; weights stay in float32.
 
-    mmengine's own switch, ``fp16`` of its test loop, leaves no choice of the dtype on a GPU.
+    mmengine's own switch, ``fp16`` of its test loop, gives no choice of the dtype on a GPU.
 
     Args:
-        model: On its device.
-        dtype: ``'bfloat16'``, of the range of float32, or ``'float16'``, finer and for GPUs without bfloat16.
+        model: A model on its device.
+        dtype: ``'bfloat16'``, with the range of float32, or ``'float16'``, more precise and for GPUs without bfloat16.
 
     Raises:
         InputError: If the device does not compute in ``dtype``, or the model cannot.

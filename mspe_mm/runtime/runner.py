@@ -35,8 +35,8 @@ def load_adapter_for(cfg: Config, layer: MultiScalePatchEmbed, path: str) -> Non
     """Load an adapter into the layer of a config's model.
 
     Raises:
-        InputError: As :func:`~mspe_mm.models.adapter.load_adapter`, with the option that gives the layer the adapter's
-            setting, where there is one.
+        InputError: As :func:`~mspe_mm.models.adapter.load_adapter`. If an option gives the layer the adapter's setting, the
+            message names it.
     """
     try:
         load_adapter(layer, path)
@@ -65,7 +65,7 @@ def _pretrained_files(model: nn.Module) -> set[str]:
 
 @RUNNERS.register_module()
 class MSPERunner(Runner):
-    """A ``Runner`` that refuses what the host would only warn of, loads adapters, and runs distributed on CPUs too.
+    """A ``Runner`` that refuses input where the host only warns, loads adapters, and runs distributed on CPUs too.
 
     ``adapter`` of the config names an adapter file that is loaded after the base checkpoint.
     """
@@ -87,7 +87,7 @@ class MSPERunner(Runner):
         return super().wrap_model(model_wrapper_cfg, model)
 
     def register_hook(self, hook: Hook | dict, priority: str | int | None = None) -> None:
-        """The host's; where the config names ``CheckpointHook``, its checkpoints survive a kill at any moment."""
+        """The host's, with ``SafeCheckpointHook`` for ``CheckpointHook``: checkpoints survive a kill at any moment."""
         if isinstance(hook, dict) and hook.get('type') in ('CheckpointHook', CheckpointHook):
             hook = dict(hook, type=SafeCheckpointHook)
         super().register_hook(hook, priority)
@@ -126,7 +126,7 @@ class MSPERunner(Runner):
         return loader
 
     def _init_model_weights(self) -> None:
-        """The host's, which would run the code of files that ``init_cfg`` names: they are read safely before."""
+        """The host's, after a safe read of the files that ``init_cfg`` names: the host alone would run their code."""
         for module in unwrapped(self.model).modules():
             self._check_init_cfg(module)
         for path in _pretrained_files(self.model):
@@ -134,7 +134,7 @@ class MSPERunner(Runner):
         super()._init_model_weights()
 
     def _check_init_cfg(self, module: nn.Module) -> None:
-        """Refuse a file of pretrained weights that is missing, or leave it out where a whole checkpoint is loaded anyway."""
+        """Refuse a missing file of pretrained weights, or ignore it if a whole checkpoint is loaded anyway."""
         settings = getattr(module, 'init_cfg', None)
         path = settings.get('checkpoint') if isinstance(settings, dict) else None
         if not isinstance(path, str) or '://' in path or Path(path).is_file():

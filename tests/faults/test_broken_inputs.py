@@ -90,7 +90,7 @@ ARGUMENTS = {
     'work dir that is a file': ((*TRAIN, '--work-dir', 'a_file'), 'a_file'),
     'work dir inside a file': ((*TRAIN, '--work-dir', 'a_file/x'), 'a_file'),
     'missing checkpoint': (('test.py', 'mspe.py', 'nowhere.pth'), 'nowhere.pth does not exist'),
-    'no checkpoint': (('test.py', 'mspe.py'), 'give a CHECKPOINT after it'),
+    'no checkpoint': (('test.py', 'mspe.py'), 'give a CHECKPOINT after the config'),
     'missing adapter': ((*TEST, '--adapter', 'nowhere.safetensors'), 'nowhere.safetensors'),
     'float16 on a CPU': ((*TEST, '--amp', 'float16'), '--amp float16 needs a GPU'),
     'unknown precision': ((*TEST, '--amp', 'int8'), "invalid choice: 'int8'"),

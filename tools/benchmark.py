@@ -70,8 +70,8 @@ def add_arguments(case, module):
         case.add_argument('--networks', nargs='+', choices=module.NETWORKS, metavar='NETWORK',
                           default=[network for network in module.NETWORKS if network != 'mask-rcnn'],    # seconds a step
                           help=f'any of {", ".join(module.NETWORKS)}; default %(default)s')
-        case.add_argument('--batch-size', type=positive, metavar='N', help='number of images of a step; default 1')
-        case.add_argument('--no-memory', action='store_false', dest='memory', help='do not measure memory')
+        case.add_argument('--batch-size', type=positive, metavar='N', help='images of a step; default 1')
+        case.add_argument('--no-memory', action='store_false', dest='memory', help='measure no memory')
     if module in (backbone, inference):
         case.add_argument('--base-resolution', type=positive, default=128, metavar='R',
                           help='base resolution in pixels; default %(default)s')

@@ -15,13 +15,12 @@ def parse_args():
     parser = argparse.ArgumentParser(description='Make the synthetic data set: textured objects with exact masks')
     parser.add_argument('out', help='folder to write to')
     parser.add_argument('--task', choices=['dense', 'classification'], default='dense',
-                        help='dense: scenes with masks and instances; classification: one object per image, in class '
-                        'folders; default %(default)s')
+                        help='scenes with masks and instances, or one object an image in class folders; default %(default)s')
     parser.add_argument('--train', type=cli.positive, default=600, metavar='N', help='training images; default %(default)s')
     parser.add_argument('--val', type=cli.positive, default=100, metavar='N', help='validation images; default %(default)s')
     parser.add_argument('--size', type=cli.positive, nargs=2, default=(128, 128), metavar=('H', 'W'),
                         help='height and width of the images in pixels; default 128 128')
-    parser.add_argument('--seed', type=int, default=0, help='seed of the drawing; default %(default)s')
+    parser.add_argument('--seed', type=int, default=0, help='default %(default)s')
     return parser.parse_args()
 
 

@@ -49,7 +49,7 @@ class TimmTransform:
         timm_name: Model whose image size, interpolation and crop are taken; by default the model that is run.
         img_size: Another image size in pixels, one number or (height, width); by default that of the model that is run.
         is_training: Random crop, flip and colour jitter, or resize and centre crop.
-        **settings: Arguments of ``create_transform``; they override the model's.
+        **settings: Of ``create_transform``; they go before the model's.
     """
 
     def __init__(self, timm_name: str | None = None, img_size: int | tuple[int, int] | None = None,

@@ -1,9 +1,9 @@
 """The synthetic data sets: textured objects on textured ground, with exact semantic masks and COCO-style instances; or one
 object an image, in a folder for each class.
 
-Two classes share each shape and its colours. They differ only in their fine texture, whose period of a few pixels hardly
-survives shrinking by 4, so that low resolutions cost accuracy. Mirroring changes the class of no texture, so training may
-flip. Lengths are in pixels whatever the image size: a larger image holds more objects, not larger ones.
+Two classes share each shape and its colours and differ in their fine texture alone, whose period of a few pixels hardly
+survives shrinking by 4: what a low resolution costs shows. No texture changes its class when it is mirrored, so training
+may flip. Lengths are pixels whatever the image size: a larger image holds more objects, not larger ones.
 """
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ class Scene(NamedTuple):
     semantic: np.ndarray
     """(H, W) uint8, index into :data:`CLASSES`."""
     instances: np.ndarray
-    """(H, W) int32, 0 on the ground, else the number of the visible object."""
+    """(H, W) int32, 0 on the ground, else the number of the object that is seen there."""
 
 
 # Textures map coordinates (rows, columns) to the share of the lighter colour, 0 to 1, in the broadcast shape.
 
 
 def _wave(y: np.ndarray, x: np.ndarray, rng: np.random.Generator, angle: float, period: float) -> np.ndarray:
-    """A sine along about ``angle``: phase, period and angle vary a little from object to object."""
+    """A sine of one direction, nearly: phase, period and angle vary a little from object to object."""
     angle, period = angle + rng.normal(0, 0.08), period * rng.uniform(0.9, 1.1)
     return np.sin(2 * np.pi * (np.cos(angle) * x + np.sin(angle) * y + rng.uniform(0, period)) / period)
 
@@ -289,7 +289,7 @@ def write_synthetic_folders(out: str | Path,
 
 
 def _parameters(num_train: int, num_val: int, size: tuple[int, int], seed: int) -> dict:
-    """The parameters that determine a data set."""
+    """What a data set depends on."""
     _check(size, seed)
     for split, count in zip(SPLITS, (num_train, num_val)):
         if count < 1:
@@ -298,11 +298,11 @@ def _parameters(num_train: int, num_val: int, size: tuple[int, int], seed: int) 
 
 
 def _begin(out: Path, parameters: dict) -> bool:
-    """Empty the folder for a data set; False if the data set is already there."""
+    """Make room for a data set; whether it is not there already."""
     if _read_parameters(out) == dict(parameters, complete=True):
         return False
     _make_room(out)
-    # Until the last file is written, this entry says that the data set is not complete.
+    # From the first file to the last the folder says that it is not complete.
     _write_json(out / PARAMETERS, dict(parameters, complete=False))
     return True
 

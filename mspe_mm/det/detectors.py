@@ -19,7 +19,7 @@ _known: CallScope[tuple[Tensor, tuple[Tensor, ...]] | None] = CallScope(None)   
 
 
 class MultiResolutionDetectorMixin(TunedModel, FullPrecisionHeadsMixin):
-    """Lets any mmdet detector take images of any resolution, and tunes its patch embedding.
+    """Makes any mmdet detector one for images of any resolution, and tunes its patch embedding.
 
     Compose it before the detector: ``class MyDetector(MultiResolutionDetectorMixin, RetinaNet)``. The backbone has to
     have an MSPE layer, or be given one by ``patch_embed``. Heads, anchors, strides and necks are the host's; see

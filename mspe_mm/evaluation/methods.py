@@ -14,8 +14,8 @@ METHODS = ('vanilla', 'img_resize', 'flexivit', 'prior', 'calibrated', 'mspe', '
 
 img_resize: The image is resized to the base resolution, then embedded as by ``vanilla``.
 flexivit: The pretrained kernel, PI-resized so that the token grid stays the base grid; untrained.
-prior: As ``flexivit``, but resized for pixels that are correlated as in photographs (:data:`PRIOR_CORRELATION`).
-calibrated: Kernels computed in closed form from unlabelled images: an adapter of tools/calibrate.py.
+prior: As ``flexivit``, by the resize that is optimal for patches as smooth as photographs (:data:`PRIOR_CORRELATION`).
+calibrated: Kernels solved in closed form from unlabelled images: an adapter of tools/calibrate.py.
 mspe: The tuned layer.
 finetuned: The full fine-tuning baseline: another checkpoint, in which all weights were trained at several resolutions. A
     checkpoint of the stock architecture embeds as ``vanilla`` does (ResFormer); one with patch kernels uses its kernels.

@@ -31,7 +31,7 @@ def fit_kernel(image_size: tuple[int, int], grid_size: tuple[int, int], patch_si
         grid_size: (rows, columns) of tokens at the base resolution.
         patch_size: Patch size at the base resolution, in pixels.
         policy: ``'fixed'`` keeps the grid, whatever the aspect ratio: ``max(1, floor(h / N_h)), max(1, floor(w / N_w))``.
-            ``'isotropic'`` keeps patches square: both sides get the smaller of these two sizes.
+            ``'isotropic'`` keeps patches square: the smaller of the two, from the side that is short for the grid.
             ``'constant'`` is the stock patch embedding: always ``patch_size``, so that the grid follows the image.
 
     Returns:

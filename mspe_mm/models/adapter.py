@@ -30,7 +30,7 @@ _METADATA: dict[str, type | list[type]] = dict(
     base_digest=str, embed_dims=int, in_channels=int, patch_size=int, base_kernel=int, base_resolution=[int],
     kernel_sizes=[int], tuned_sizes=[int], parameterization=str, interpolation=str, antialias=bool, correlation=float,
     training_seconds=float)
-"""Types of the metadata. ``[int]`` is a list of integers; a float may be written as an integer."""
+"""Types of the metadata; a list has elements of the type, and a float can be written as an integer."""
 
 
 def base_digest(patch_embed: MultiScalePatchEmbed) -> str:
@@ -99,8 +99,8 @@ def load_adapter(patch_embed: MultiScalePatchEmbed, path: str | Path) -> None:
     """
     tensors, metadata = read_adapter(path)
     own = describe(patch_embed)
-    metadata.setdefault('correlation', '0.0')    # earlier versions had no such setting
-    metadata.setdefault('base_kernel', own['base_kernel'])    # earlier versions did not write it; shapes still have to fit
+    metadata.setdefault('correlation', '0.0')    # what layers had before they had a choice
+    metadata.setdefault('base_kernel', own['base_kernel'])    # not said before; the kernels' shapes still have to fit
     for key in ('embed_dims', 'in_channels', 'patch_size', 'base_kernel', 'base_resolution', 'kernel_sizes', 'tuned_sizes',
                 'parameterization', *DOWNSAMPLING_KEYS):
         if metadata.get(key) != own[key]:

@@ -68,7 +68,7 @@ class TunedModel(_Host):
 
     Attributes:
         tuning: The objective, or None.
-        full_training: The training of all weights at several resolutions, or None.
+        full_training: What trains all weights at several resolutions, or None.
 
     Raises:
         InputError: If the backbone has no MSPE layer and cannot be given one, or for two ways of training at once.

@@ -1,4 +1,4 @@
-"""Which patch kernel sees which resolution: token grid, kernel choice, and what is drawn in training.
+"""How a resolution determines the token grid and the patch kernel, and which patch sizes training draws.
 
 All sizes are (height, width). A resolution and a patch size are two names for one thing once the token grid ``N`` is
 fixed: a kernel of ``k`` pixels is native to the resolution ``k N``.

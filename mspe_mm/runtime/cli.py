@@ -85,7 +85,7 @@ def add_speed_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def load_config(args: argparse.Namespace) -> Config:
-    """The config of a tool's arguments, as it is written.
+    """The config that a tool's arguments name, with their ``--cfg-options``.
 
     Raises:
         InputError: If the config is missing or not a config.

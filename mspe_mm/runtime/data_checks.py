@@ -1,7 +1,7 @@
 """Checks of the data: a bad file ends a run with a sentence that names it, instead of giving wrong figures.
 
 A data set is checked once it is built: :func:`check_data` puts a check around its loading transforms. Our runner does so for
-every data loader; :class:`DataCheckHook` does it for any other runner. The config stays as it is.
+every data loader; :class:`DataCheckHook` does it for any other runner. The config is not changed.
 """
 from __future__ import annotations
 

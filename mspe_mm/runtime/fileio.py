@@ -28,7 +28,7 @@ class SafeLocalBackend(LocalBackend):
             super().put(obj, temporary)
         while self._to_remove:
             old = self._to_remove.pop()
-            if Path(old).absolute() != Path(filepath).absolute():    # else it has just been written anew
+            if Path(old).absolute() != Path(filepath).absolute():    # otherwise it has just been written again
                 super().remove(old)
 
     def remove(self, filepath: str) -> None:

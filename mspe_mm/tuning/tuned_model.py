@@ -31,7 +31,7 @@ class Outputs(NamedTuple):
 
 if TYPE_CHECKING:
     class _Host(nn.Module):
-        """What the mixin needs of the host's class."""
+        """The part of the host's class that the mixin uses."""
 
         backbone: nn.Module
 
@@ -75,7 +75,7 @@ class TunedModel(_Host):
     """
 
     distance: Callable[[Any, Any], Tensor] = staticmethod(logit_distance)
-    """How far the ``compared`` outputs of a student are from the teacher's."""
+    """The distance between the ``compared`` outputs of a student and of the teacher: a scalar."""
 
     def __init__(self, *args: Any, tuning: Mapping | None = None, patch_embed: Mapping | None = None,
                  resolutions: Sequence[int | tuple[int, int]] | None = None, **kwargs: Any) -> None:

@@ -29,7 +29,7 @@ CASES = {'resize': resize, 'backbone': backbone, 'train-step': train_step, 'infe
 
 def whole(text, least=0):
     if not text.isdecimal() or int(text) < least:
-        raise argparse.ArgumentTypeError(f'{text!r} is no whole number from {least}')
+        raise argparse.ArgumentTypeError(f'{text!r} is not a whole number of at least {least}')
     return int(text)
 
 

@@ -62,7 +62,7 @@ def check_same_run(path: str | Path, found: Mapping, header: Mapping) -> None:
 
 
 def _refuse(constant: str) -> None:
-    raise ValueError(f'{constant} is no JSON')
+    raise ValueError(f'{constant} is not JSON')
 
 
 def _problem(found: object, key: str) -> str | None:
@@ -75,7 +75,7 @@ def _problem(found: object, key: str) -> str | None:
     seen = set()
     for index, row in enumerate(found['rows']):
         if not isinstance(row, dict):
-            return f'row {index} is no object'
+            return f'row {index} is not an object'
         for name in (*REQUIRED, key):
             if name not in row:
                 return f'row {index} has no {name}'

@@ -37,7 +37,7 @@ def resample_positions(table: Tensor, grid: tuple[int, int], table_grid: tuple[i
     positions = table.shape[1]
     rows, columns = table_grid or (math.isqrt(positions), ) * 2
     if rows * columns != positions:
-        raise ValueError(f'a table of {positions} positions is no {rows} x {columns} grid: give its table_grid, and the '
+        raise ValueError(f'a table of {positions} positions is not a {rows} x {columns} grid: give its table_grid, and the '
                          'number of extra_tokens before it')
     table = table.unflatten(1, (rows, columns))
     if (rows, columns) == tuple(grid):

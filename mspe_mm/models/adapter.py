@@ -148,10 +148,10 @@ def read_adapter(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise InputError(f'adapter {path} cannot be read, it is damaged or no safetensors file: '
+        raise InputError(f'adapter {path} cannot be read, it is damaged or not a safetensors file: '
                          f'{_one_line(error)}') from error
     if metadata.get('format') != FORMAT:
-        raise InputError(f'{path} is no adapter of this version: its format is {metadata.get("format")}, not {FORMAT}')
+        raise InputError(f'{path} is not an adapter of this version: its format is {metadata.get("format")}, not {FORMAT}')
     _check_metadata(path, metadata, tensors)
     check_values(tensors, f'adapter {path} is damaged')
     return tensors, metadata

@@ -117,7 +117,7 @@ def read_checkpoint(filename: str | Path, map_location: str | Callable = 'cpu') 
             raise UntrustedCheckpointError(
                 f'checkpoint {filename} cannot be read without running code{advice}: it needs {needed}') from error
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f'checkpoint {filename} cannot be read, it is truncated or no checkpoint: {reason}') from error
+        raise InputError(f'checkpoint {filename} cannot be read, it is truncated or not a checkpoint: {reason}') from error
     weights = weights_of(checkpoint)
     if not weights or not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in weights.items()):
         raise InputError(f'checkpoint {filename} holds no weights: it has neither a state_dict nor tensors')

@@ -132,7 +132,7 @@ def token_grid(text: str) -> list[int]:
 
 def _lengths(text: str, what: str, unit: str) -> list[int]:
     if not re.fullmatch(r'[1-9]\d*(x[1-9]\d*)?', text):
-        raise argparse.ArgumentTypeError(f'{text!r} is no {what}: give a positive {unit}')
+        raise argparse.ArgumentTypeError(f'{text!r} is not a {what}: give a positive {unit}')
     return [int(length) for length in text.split('x')]
 
 
@@ -148,7 +148,7 @@ def not_negative(text: str) -> int:
 
 def _whole(text: str, least: int) -> int:
     if not re.fullmatch(r'-?\d+', text) or int(text) < least:
-        raise argparse.ArgumentTypeError(f'{text!r} is no whole number from {least}')
+        raise argparse.ArgumentTypeError(f'{text!r} is not a whole number of at least {least}')
     return int(text)
 
 

@@ -239,7 +239,7 @@ def test_a_file_of_another_kind_is_refused_by_name(path):
 @pytest.mark.parametrize('metadata', [None, dict(format='pt')])
 def test_a_safetensors_file_that_is_no_adapter_is_refused_by_name(path, metadata):
     save_file(make_layer().kernels.state_dict(), path, metadata)
-    with pytest.raises(InputError, match=f'{re.escape(str(path))} is no adapter'):
+    with pytest.raises(InputError, match=f'{re.escape(str(path))} is not an adapter'):
         load_adapter(make_layer(), path)
 
 

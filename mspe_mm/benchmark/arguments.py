@@ -40,7 +40,7 @@ def check_device(device: str, dtype: torch.dtype) -> None:
     try:
         kind = torch.device(device).type
     except RuntimeError as error:
-        raise InputError(f'--device {device} is not a device: give cpu, cuda or cuda:0') from error
+        raise InputError(f'--device {device} is no device: give cpu, cuda or cuda:0') from error
     if kind not in ('cpu', 'cuda'):
         raise InputError(f'--device {device} cannot be measured on: give cpu, cuda or cuda:0')
     if kind == 'cuda' and not torch.cuda.is_available():

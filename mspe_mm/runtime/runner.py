@@ -65,7 +65,7 @@ def _pretrained_files(model: nn.Module) -> set[str]:
 
 @RUNNERS.register_module()
 class MSPERunner(Runner):
-    """A ``Runner`` that refuses input where the host only warns, loads adapters, and runs distributed on CPUs too.
+    """A ``Runner`` that refuses what the host would only warn of, loads adapters, and runs distributed on CPUs too.
 
     ``adapter`` of the config names an adapter file that is loaded after the base checkpoint.
     """
@@ -126,7 +126,7 @@ class MSPERunner(Runner):
         return loader
 
     def _init_model_weights(self) -> None:
-        """The host's, after a safe read of the files that ``init_cfg`` names: the host alone would run their code."""
+        """The host's, which would run the code of files that ``init_cfg`` names: they are read safely before."""
         for module in unwrapped(self.model).modules():
             self._check_init_cfg(module)
         for path in _pretrained_files(self.model):
@@ -134,7 +134,7 @@ class MSPERunner(Runner):
         super()._init_model_weights()
 
     def _check_init_cfg(self, module: nn.Module) -> None:
-        """Refuse a missing file of pretrained weights, or ignore it if a whole checkpoint is loaded anyway."""
+        """Refuse a file of pretrained weights that is missing, or leave it out where a whole checkpoint is loaded anyway."""
         settings = getattr(module, 'init_cfg', None)
         path = settings.get('checkpoint') if isinstance(settings, dict) else None
         if not isinstance(path, str) or '://' in path or Path(path).is_file():

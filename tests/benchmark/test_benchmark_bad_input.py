@@ -17,7 +17,7 @@ import torch
     (('train-step', '--networks', 'mask-rcnn', '--resolutions', 16), 'Mask R-CNN halves the token grid'),
     (('backbone', '--peer-path', 'nowhere'), '--peer-path nowhere has no projects/ViTDet/vitdet/vit.py'),
     (('train-step', '--peer-path', 'nowhere'), '--peer-path nowhere has no projects/ViTDet/vitdet/vit.py'),
-    (('resize', '--device', 'abacus'), '--device abacus is not a device'),
+    (('resize', '--device', 'abacus'), '--device abacus is no device'),
     (('resize', '--device', 'meta'), '--device meta cannot be measured on'),
     (('inference', '--dtype', 'float16', '--device', 'cpu'), '--dtype float16 needs a GPU'),
 ])

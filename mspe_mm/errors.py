@@ -24,8 +24,8 @@ def check_names(given: Iterable[str], valid: Iterable[str], what: str) -> None:
     for name in given:
         if name not in valid:
             near = difflib.get_close_matches(str(name), valid, n=1)
-            raise InputError(f'{what} has no setting {name!r}{f": did you mean {near[0]!r}?" if near else ";"} '
-                             f'The settings are {", ".join(valid)}')
+            hint = f': did you mean {near[0]!r}? The' if near else '; the'
+            raise InputError(f'{what} has no setting {name!r}{hint} settings are {", ".join(valid)}')
 
 
 def check_distinct(values: Iterable[object], what: str) -> None:

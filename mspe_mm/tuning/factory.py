@@ -58,8 +58,8 @@ def build_objective(tuning: Mapping) -> Objective:
     name = settings.pop('type', 'TokenGridObjective' if 'token_grids' in settings else 'MultiResolutionObjective')
     if name not in OBJECTIVE_TYPES:
         near = difflib.get_close_matches(str(name), OBJECTIVE_TYPES, n=1)
-        raise InputError(f'tuning has no type {name!r}{f": did you mean {near[0]!r}?" if near else ";"} '
-                         f'The types are {", ".join(OBJECTIVE_TYPES)}')
+        hint = f': did you mean {near[0]!r}? The' if near else '; the'
+        raise InputError(f'tuning has no type {name!r}{hint} types are {", ".join(OBJECTIVE_TYPES)}')
     cls = OBJECTIVE_TYPES[name]
     check_names(settings, [field.name for field in fields(cls) if field.init], 'tuning')
     return cls(**settings)

@@ -137,7 +137,7 @@ class Runs:
         train = folder / 'train'
         run_tool(folder / 'log.txt', 'train.py', config, '--work-dir', train, '--resume',
                  *(['--adapter', initial] if initial else []))
-        (train / 'adapter.safetensors').replace(path)    # only now: training also saves unfinished ones
+        (train / 'adapter.safetensors').replace(path)    # not earlier: training also saves unfinished ones
         for checkpoint in (*train.glob('*.pth'), train / 'last_checkpoint'):
             checkpoint.unlink(missing_ok=True)
         return path

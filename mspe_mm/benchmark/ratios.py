@@ -128,7 +128,7 @@ def measure(comparison: Comparison, settings: Settings,
     roof = [matmul(settings.device, settings.dtype)] if any(flops) else []
     timed = [*steps, *(step for step, _ in roof)]    # in the same rounds
     clock = device_clock(settings.device)
-    calls = [calls_in_a_row(single) for (single, ) in interleave(timed, [0], [1] * len(timed), clock)]    # the second
+    calls = [calls_in_a_row(single) for (single, ) in interleave(timed, [0], [1] * len(timed), clock)]    # warm-up 2
     seconds = interleave(timed, progress(range(settings.repeats)), calls, clock)
     rows = []
     for i, candidate in enumerate(measured):

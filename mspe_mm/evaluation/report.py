@@ -151,7 +151,7 @@ def figure_of(path: str | Path, panels: int) -> Iterator[Sequence[Axes]]:
     figure, axes = plt.subplots(1, panels, figsize=(6.4 * panels, 4.4), layout='constrained', squeeze=False)
     yield axes[0]
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc='outside upper center', ncols=3 * panels, frameon=False)    # never on a curve
+    figure.legend(handles, labels, loc='outside upper center', ncols=3 * panels, frameon=False)    # covers no curve
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=150, format='png')
     plt.close(figure)

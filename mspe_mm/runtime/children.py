@@ -38,7 +38,7 @@ def run_to_end(command: Sequence[str], output: IO[str]) -> int:
     def follow_parent() -> None:    # in the child, between fork and exec
         if _prctl:
             _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-            if os.getppid() != parent:    # it ended before the line above
+            if os.getppid() != parent:    # the parent ended before prctl
                 os._exit(1)
 
     with sigterm_as_exit(), subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,

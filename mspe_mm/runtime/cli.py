@@ -281,7 +281,7 @@ def run(main: Callable[[], None], fast_products: bool = True) -> None:
     except UntrustedCheckpointError as error:
         sys.exit(f'error: {error}; pass --trust-checkpoint if you trust its source')
     except InputError as error:
-        # A data-loading worker hands on its error as a whole traceback; the sentence is what follows the class name.
+        # An error of a data-loading worker arrives as a whole traceback, in which the sentence follows the class name.
         sentence = str(error).strip().rpartition(f'{InputError.__name__}: ')[2]
         sys.exit(f'error: {sentence}')
     except OSError as error:
@@ -291,7 +291,7 @@ def run(main: Callable[[], None], fast_products: bool = True) -> None:
             sys.exit(f'error: {error.strerror}: {error.filename}')
         raise
     except Exception as error:
-        for code in FULL_DISK:    # PyTorch and safetensors raise errors of their own kinds, with the system's words
+        for code in FULL_DISK:    # PyTorch and safetensors raise their own exceptions, with the system's message
             if _mentions(error, code):
                 _disk_is_full(os.strerror(code))
         if sentence := config_error(error):

@@ -56,7 +56,7 @@ class _LinearByOneDNN(TorchFunctionMode):
         kwargs = kwargs or {}
         if func is Tensor.unflatten and is_compiling():    # as a function it cannot be compiled (PyTorch 2.11)
             return args[0].unflatten(*args[1:], **kwargs)
-        return (linear if func is F.linear else func)(*args, **kwargs)    # the mode is off in here
+        return (linear if func is F.linear else func)(*args, **kwargs)    # the mode is off inside this method
 
 
 class _OneDNNLinear(torch.autograd.Function):

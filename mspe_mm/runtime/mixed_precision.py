@@ -34,7 +34,7 @@ def use_mixed_precision(model: nn.Module, dtype: str = 'bfloat16') -> None:
     if is_detector and not hasattr(model, 'mspe_layer') and (device == 'cpu' or dtype == 'bfloat16'):
         raise InputError(f'the heads of {host} cannot run in {dtype}: leave out --amp, or give the config '
                          f"model.type='MSPE{host}', which keeps them in float32")
-    model.forward = partial(_forward, model, device, getattr(torch, dtype))    # a deep copy binds the copy
+    model.forward = partial(_forward, model, device, getattr(torch, dtype))    # a deep copy gets its own model
 
 
 def _forward(model: nn.Module, device: str, dtype: torch.dtype, *args: Any, **kwargs: Any) -> Any:

@@ -58,7 +58,7 @@ class SeededSampler(Sampler):
         self.sampler = DATA_SAMPLERS.build(sampler, default_args=dict(dataset=dataset, seed=self.seed))
         self.rank, self.world_size = get_dist_info()
         self.epoch = self.start = 0
-        if hasattr(self.sampler, 'skip'):    # mmengine asks whether there is one
+        if hasattr(self.sampler, 'skip'):    # mmengine checks whether the attribute exists
             self.skip = self._skip
 
     def __iter__(self) -> Iterator[Draw]:
@@ -72,7 +72,7 @@ class SeededSampler(Sampler):
         return len(self.sampler)
 
     def __getattr__(self, name: str) -> Any:
-        if name == 'sampler':    # not there yet, while it is copied
+        if name == 'sampler':    # it does not exist yet while a copy is made
             raise AttributeError(name)
         return getattr(self.sampler, name)
 

@@ -60,7 +60,7 @@ class EarlyBackward:
                 raise RuntimeError(f'{len(others)} tensors outside of the trained module require a gradient (the first is '
                                    f'{tuple(next(iter(others)).shape)}): freeze them, or give the module that has all')
             scale = self.loss_scale = self.loss_scale.to(total.device)
-            # Outside of autocast, as trainers do it; through the whole graph, as reentrant checkpoints refuse autograd.grad.
+            # Outside of autocast, as in trainers. By backward(), because reentrant checkpoints refuse autograd.grad.
             with torch.autocast(total.device.type, enabled=False):
                 (total * scale).backward()
         known = [(parameter, stand_in.grad) for parameter, stand_in in pairs if stand_in.grad is not None]
@@ -88,7 +88,7 @@ class _HandOn(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         factor = grad_output.sum().to(ctx.scale)    # the gradient of a mean is spread over the elements
-        ctx.early_backward.loss_scale = torch.where(factor > 0, factor, ctx.scale)    # decided on the device
+        ctx.early_backward.loss_scale = torch.where(factor > 0, factor, ctx.scale)    # without waiting for the device
         return None, None, None, None, *(gradient * (factor / ctx.scale) for gradient in ctx.gradients)
 
 
@@ -103,7 +103,7 @@ def stand_ins(module: nn.Module) -> Iterator[list[tuple[nn.Parameter, nn.Paramet
     """
     replaced = [(owner, name, parameter) for owner in module.modules()
                 for name, parameter in owner.named_parameters(recurse=False) if parameter.requires_grad]
-    stand_in_of = {parameter: nn.Parameter(parameter.detach()) for _, _, parameter in replaced}    # one for tied weights
+    stand_in_of = {parameter: nn.Parameter(parameter.detach()) for _, _, parameter in replaced}    # tied weights share one
     pairs = list(stand_in_of.items())
     try:
         for owner, name, parameter in replaced:

@@ -30,7 +30,7 @@ class DatasetCheckHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         check_classes(runner.train_dataloader.dataset, runner.model)
-        if runner.val_loop is not None:    # otherwise the first validation would refuse them, after some epochs
+        if runner.val_loop is not None:    # not after the first epochs
             check_classes(runner.val_dataloader.dataset, runner.model)
 
     def before_val(self, runner: Runner) -> None:

@@ -232,7 +232,7 @@ def test_a_truncated_file_is_refused_by_name(path, saved, share):
 
 def test_a_file_of_another_kind_is_refused_by_name(path):
     torch.save(make_layer().state_dict(), path)
-    with pytest.raises(InputError, match=f'{re.escape(str(path))} cannot be read.*no safetensors file'):
+    with pytest.raises(InputError, match=f'{re.escape(str(path))} cannot be read.*not a safetensors file'):
         load_adapter(make_layer(), path)
 
 

@@ -11,5 +11,5 @@ optim_wrapper = dict(
     optimizer=dict(_delete_=True, type='AdamW', lr=1e-4, weight_decay=0.05),
     clip_grad=dict(max_norm=1.0),
     paramwise_cfg=dict(norm_decay_mult=0., bias_decay_mult=0., custom_keys=dict(pos_embed=dict(decay_mult=0.))))
-strict_load = True    # all weights must come from the checkpoint
-custom_hooks = []    # no adapter: all weights train
+strict_load = True    # what is trained on has to be that model
+custom_hooks = []    # no adapter: everything trains

@@ -84,10 +84,8 @@ def add_arguments(case, module):
         case.add_argument('--peer-path', metavar='FOLDER',
                           help='checkout of mmdetection with projects/ViTDet; without one the peer is a naive ViTDet')
     if module is end_to_end:
-        case.add_argument('--images', type=positive, default=20, metavar='N',
-                          help='number of images in the data set; default %(default)s')
-        case.add_argument('--workers', type=whole, default=0, metavar='N',
-                          help='number of processes that load images; default %(default)s')
+        case.add_argument('--images', type=positive, default=20, metavar='N', help='in the data set; default %(default)s')
+        case.add_argument('--workers', type=whole, default=0, metavar='N', help='processes that load; default %(default)s')
     case.add_argument('--compile', action='store_true', help="compile the backbones, ours and the peers'")
 
 

@@ -14,7 +14,7 @@ from mmengine.registry import Registry, build_from_cfg
 from ..errors import InputError, check_names
 
 PLUGINS = dict(mmseg='mspe_mm.seg', mmdet='mspe_mm.det', mmengine='mspe_mm.cls')
-"""The module that ``custom_imports`` has to name for our types, by ``default_scope``."""
+"""What ``custom_imports`` has to name for our types, by ``default_scope``."""
 
 
 def config_error(error: Exception) -> InputError | None:

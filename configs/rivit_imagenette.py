@@ -1,5 +1,5 @@
 # RIViT's comparison, for tools/compare_rivit.py: each batch at 96, 128 and 160 px, from scratch, on Imagenette (short side
-# 320 px) in class folders. Width, depth and schedule are those of a ViT-Ti: the report gives none.
+# 320 px) in class folders. Width, depth and schedule are those of a ViT-Ti, because the report states none.
 _base_ = './_base_/default_runtime_cls.py'
 custom_imports = dict(imports=['mspe_mm.cls'], allow_failed_imports=False)
 dataset_name = 'Imagenette val'

@@ -1,5 +1,5 @@
 # Tunes the patch embedding of segformer_camvid.py's model for 60 x 80 px and up. Five epochs are 115 steps of 16 images
-# here, and so the learning rate is ten times the paper's.
+# here, so the learning rate is ten times the paper's.
 _base_ = [
     './_base_/models/segformer_mit-b0_camvid.py', './_base_/datasets/camvid_240x320.py', './_base_/schedules/mspe_5e.py',
     './_base_/default_runtime.py'

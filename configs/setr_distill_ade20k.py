@@ -1,4 +1,4 @@
-# setr_mspe_ade20k.py without labels: the published model at 512 x 512 teaches its patch embedding on the images alone.
+# setr_mspe_ade20k.py without labels: the published model at 512 x 512 is the teacher, on the images alone.
 _base_ = './setr_mspe_ade20k.py'
 model = dict(tuning=dict(objective='distill'))
 train_pipeline = [

@@ -1,4 +1,4 @@
-# setr_mspe_camvid.py without labels: the base model at 240 x 320 teaches its patch embedding on the images alone.
+# setr_mspe_camvid.py without labels: the base model at 240 x 320 is the teacher, on the images alone.
 _base_ = './setr_mspe_camvid.py'
 model = dict(tuning=dict(objective='distill'))
 train_pipeline = [

@@ -1,5 +1,5 @@
 # Tunes the patch embedding of setr_camvid.py's model for 60 x 80 px and up. Five epochs are 115 steps of 16 images here,
-# and so the learning rate is ten times the paper's. Start, objective and sampling are those of docs/results.md.
+# so the learning rate is ten times the paper's. correlation, objective and sampling are those of docs/results.md.
 _base_ = [
     './_base_/models/setr_naive_vit-ti_camvid.py', './_base_/datasets/camvid_240x320.py', './_base_/schedules/mspe_5e.py',
     './_base_/default_runtime.py', './_base_/degradations.py'

@@ -1,5 +1,5 @@
-# Tunes the patch embedding of mmseg's SETR-Naive ViT-L for 192 to 768 px and beyond (MSPE, Table 2). Start and
-# objective are those that were best in docs/results.md.
+# Tunes the patch embedding of mmseg's SETR-Naive ViT-L for 192 to 768 px and beyond (MSPE, Table 2). correlation and
+# objective are those that scored highest in docs/results.md.
 _base_ = [
     './_base_/models/setr_naive_vit-l_cityscapes.py', './_base_/datasets/cityscapes_768x768.py',
     './_base_/schedules/mspe_5e.py', './_base_/default_runtime.py'

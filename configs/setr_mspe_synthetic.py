@@ -1,5 +1,5 @@
 # Tunes the patch embedding of setr_synthetic.py's model for 32 x 32 px and up. Five epochs are 190 steps of 16 images
-# here, and so the learning rate is ten times the paper's.
+# here, so the learning rate is ten times the paper's.
 _base_ = [
     './_base_/models/setr_naive_vit_synthetic.py', './_base_/datasets/synthetic.py', './_base_/schedules/mspe_5e.py',
     './_base_/default_runtime.py'

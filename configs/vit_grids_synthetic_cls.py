@@ -1,5 +1,6 @@
-# Trains vit_synthetic_cls.py's model on, all of it, at random token grids of 64 px images, as FlexiViT does: one checkpoint
-# for many budgets. Compare with tools/eval_multiscale.py --token-grid 2 3 4 6 8 --methods vanilla flexivit
+# Continues the training of all weights of vit_synthetic_cls.py's model, at random token grids of 64 px images, as FlexiViT
+# does: one checkpoint for many budgets. Compare with
+# tools/eval_multiscale.py --token-grid 2 3 4 6 8 --methods vanilla flexivit
 _base_ = './vit_synthetic_cls.py'
 max_epochs = 15
 model = dict(

@@ -1,4 +1,4 @@
-# Tunes the patch embedding of vit_synthetic_cls.py's model for 16 px and up. Five epochs are 95 steps here, and so the
+# Tunes the patch embedding of vit_synthetic_cls.py's model for 16 px and up. Five epochs are 95 steps here, so the
 # learning rate is ten times the paper's.
 _base_ = [
     './_base_/models/vit_synthetic_cls.py', './_base_/datasets/synthetic_folders.py', './_base_/schedules/mspe_5e_cls.py',

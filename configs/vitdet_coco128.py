@@ -1,4 +1,4 @@
-# A small ViTDet Mask R-CNN, trained from scratch on 128 images of COCO until it knows them by heart: a base model for
+# A small ViTDet Mask R-CNN, trained from scratch on 128 images of COCO until it has memorised them: a base model for
 # vitdet_mspe_coco128.py that needs no pretrained weights.
 _base_ = [
     './_base_/models/vitdet_mask-rcnn_vit-ti.py', './_base_/datasets/coco128_256.py', './_base_/default_runtime_det.py'

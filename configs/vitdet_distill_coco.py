@@ -1,5 +1,5 @@
-# vitdet_mspe_coco.py without annotations: the published model at 1024 x 1024 teaches its patch embedding on the images
-# alone. Any folder of images will do, COCO's unlabeled2017 as well.
+# vitdet_mspe_coco.py without annotations: the published model at 1024 x 1024 is the teacher, on the images alone. Any folder
+# of images will do, such as COCO's unlabeled2017.
 _base_ = './vitdet_mspe_coco.py'
 model = dict(tuning=dict(objective='distill'))
 train_pipeline = [

@@ -1,5 +1,5 @@
-# MSPE on the model of vitdet_coco128.py, tuned on the same 128 images; load_from is the checkpoint of that run. AdamW: the
-# pretrained kernel is large here, and the paper's SGD moves nothing at 1e-2 and diverges at 0.5.
+# MSPE on the model of vitdet_coco128.py, tuned on the same 128 images; load_from is the checkpoint of that run. The
+# optimiser is AdamW: the pretrained kernel is large here, and the paper's SGD changes nothing at 1e-2 and diverges at 0.5.
 _base_ = [
     './_base_/models/vitdet_mask-rcnn_vit-ti.py', './_base_/datasets/coco128_256.py', './_base_/default_runtime_det.py'
 ]

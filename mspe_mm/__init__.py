@@ -32,7 +32,7 @@ _MODULES = dict(
     pi_resize='layers.resize',
     save_adapter='models.adapter',
 )
-"""Where each name is that is imported at its first use."""
+"""The module of each name that is imported at its first use."""
 
 __all__ = [
     'InputError', 'MultiResolutionObjective', 'MultiResolutionTraining', 'MultiScalePatchEmbed', 'TokenGridObjective',

@@ -10,7 +10,7 @@ LEVEL = (2.5, 97.5)
 
 
 def resampled_counts(images: int, resamples: int) -> np.ndarray:
-    """How often each image is drawn in each resample: (resamples, images), integers, each row sums to ``images``.
+    """The number of times that each resample draws each image: (resamples, images), integers; rows sum to ``images``.
 
     The draw has a fixed seed. All methods and resolutions are measured on the same resamples, so their rows can be compared.
     """

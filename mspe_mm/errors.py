@@ -1,4 +1,4 @@
-"""The one error that the command lines turn into a sentence, and the check behind most of them."""
+"""The error that the command lines print as one sentence, and checks that raise it."""
 from __future__ import annotations
 
 import difflib
@@ -15,7 +15,7 @@ def check_names(given: Iterable[str], valid: Iterable[str], what: str) -> None:
     Args:
         given: The names that were given.
         valid: The names that exist.
-        what: What they are names of, for the message: ``'tuning'``.
+        what: The owner of the names, for the message: ``'tuning'``.
 
     Raises:
         InputError: Naming the first unknown name, the nearest valid one and all others.
@@ -24,8 +24,8 @@ def check_names(given: Iterable[str], valid: Iterable[str], what: str) -> None:
     for name in given:
         if name not in valid:
             near = difflib.get_close_matches(str(name), valid, n=1)
-            raise InputError(f'{what} has no setting {name!r}{f": did you mean {near[0]!r}?" if near else ";"} '
-                             f'The settings are {", ".join(valid)}')
+            hint = f': did you mean {near[0]!r}? The' if near else '; the'
+            raise InputError(f'{what} has no setting {name!r}{hint} settings are {", ".join(valid)}')
 
 
 def check_distinct(values: Iterable[object], what: str) -> None:
@@ -33,7 +33,7 @@ def check_distinct(values: Iterable[object], what: str) -> None:
 
     Args:
         values: The values.
-        what: What they are, in the plural, for the message: ``'seeds'``.
+        what: The kind of the values, in the plural, for the message: ``'seeds'``.
 
     Raises:
         InputError: Naming the first repeated value.

@@ -11,9 +11,9 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[str]:
-    """A temporary name beside ``path`` that takes its place when the block succeeds and is removed when it fails.
+    """Yield the name of a temporary file beside ``path``; it replaces ``path`` if the block succeeds, else it is removed.
 
-    The new file is on the disk before the old one goes, so ``path`` survives a kill and a power failure at any moment.
+    The new file is on the disk before the old one is replaced, so ``path`` survives a kill or power failure at any moment.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -30,7 +30,7 @@ def replacing(path: str | Path) -> Iterator[str]:
 
 
 def remove_stale(folder: str | Path, name: str | None = None) -> None:
-    """Remove the temporary files that killed processes of this machine have left in ``folder``: of ``name``, or all."""
+    """Remove temporary files in ``folder`` whose processes were killed on this machine: those for ``name``, or all."""
     for path in Path(folder).glob(f'.{escape(name) if name else "*"}.*.tmp'):
         process = re.search(r'\.(\d+)\.tmp$', path.name)
         if process and not _is_running(int(process[1])):

@@ -2,13 +2,13 @@
 
     python tools/ablate.py configs/ablations/camvid_layer.py --out-dir work_dirs/ablations/camvid
 
-Every run has a folder, OUT_DIR/VARIANT/seed_N. Steps that are finished there are not repeated, so a restart continues where
-the last call stopped, and plans with common variants can share an OUT_DIR. A run calls tools/train.py, tools/calibrate.py
-and tools/eval_multiscale.py, one process after another; their output is in log.txt of the folder. They end when this process
-is stopped.
+Every run has a folder, OUT_DIR/VARIANT/seed_N. Finished steps are not repeated, so a second call continues where the first
+one stopped, and plans with common variants can share an OUT_DIR. A run calls tools/train.py, tools/calibrate.py and
+tools/eval_multiscale.py, one process after another. Their output is in log.txt of the folder. They end when this process is
+stopped.
 
-A training writes a checkpoint per interval of the config's CheckpointHook, so that an interrupted one loses one interval at
-most. It keeps one checkpoint, and none once it is finished: the result is the adapter.
+A training writes a checkpoint at each interval of the config's CheckpointHook, so an interrupted training loses at most one
+interval. It keeps one checkpoint. A finished training keeps the adapter only.
 """
 import argparse
 import json
@@ -137,7 +137,7 @@ class Runs:
         train = folder / 'train'
         run_tool(folder / 'log.txt', 'train.py', config, '--work-dir', train, '--resume',
                  *(['--adapter', initial] if initial else []))
-        (train / 'adapter.safetensors').replace(path)    # only now: training also saves unfinished ones
+        (train / 'adapter.safetensors').replace(path)    # not earlier: training also saves unfinished ones
         for checkpoint in (*train.glob('*.pth'), train / 'last_checkpoint'):
             checkpoint.unlink(missing_ok=True)
         return path

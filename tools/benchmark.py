@@ -29,7 +29,7 @@ CASES = {'resize': resize, 'backbone': backbone, 'train-step': train_step, 'infe
 
 def whole(text, least=0):
     if not text.isdecimal() or int(text) < least:
-        raise argparse.ArgumentTypeError(f'{text!r} is no whole number from {least}')
+        raise argparse.ArgumentTypeError(f'{text!r} is not a whole number of at least {least}')
     return int(text)
 
 
@@ -49,9 +49,10 @@ def parse_args():
         add_arguments(case, module)
         case.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu', help='default %(default)s')
         case.add_argument('--dtype', choices=['float32', 'bfloat16', 'float16'], default='float32',
-                          help='weights (resize, backbone) or mixed precision (the others); default %(default)s')
+                          help='dtype of the weights (resize, backbone) or of mixed precision (the other cases); default '
+                          '%(default)s')
         case.add_argument('--threads', type=positive, default=torch.get_num_threads(), metavar='N',
-                          help='threads on a CPU; default %(default)s')
+                          help='number of threads on a CPU; default %(default)s')
         case.add_argument('--repeats', type=positive, default=10, metavar='N',
                           help='rounds in which each candidate runs once; default %(default)s')
         case.add_argument('--out-dir', help='folder for the results; default work_dirs/benchmark/CASE')
@@ -60,7 +61,7 @@ def parse_args():
 
 
 def add_arguments(case, module):
-    """What not all cases have."""
+    """Add the arguments that only some cases have."""
     if module is resize:
         case.add_argument('--sizes', nargs='+', type=positive, default=[12, 24, 32, 48], metavar='K',
                           help='patch sizes to resize to, in pixels; default %(default)s')
@@ -73,15 +74,15 @@ def add_arguments(case, module):
         case.add_argument('--no-memory', action='store_false', dest='memory', help='measure no memory')
     if module in (backbone, inference):
         case.add_argument('--base-resolution', type=positive, default=128, metavar='R',
-                          help='in pixels; default %(default)s')
+                          help='base resolution in pixels; default %(default)s')
         case.add_argument('--resolutions', nargs='+', type=positive, metavar='R',
-                          help='of the images, in pixels; default half, once and twice the base resolution')
+                          help='resolutions of the images in pixels; default half, once and twice the base resolution')
     else:
         case.add_argument('--resolutions', nargs='+', type=positive, default=[128], metavar='R',
                           help='base resolutions in pixels; default %(default)s')
     if module in (backbone, train_step):
         case.add_argument('--peer-path', metavar='FOLDER',
-                          help='checkout of mmdetection with projects/ViTDet; without one a naive ViTDet stands in')
+                          help='checkout of mmdetection with projects/ViTDet; without one the peer is a naive ViTDet')
     if module is end_to_end:
         case.add_argument('--images', type=positive, default=20, metavar='N', help='in the data set; default %(default)s')
         case.add_argument('--workers', type=whole, default=0, metavar='N', help='processes that load; default %(default)s')
@@ -112,17 +113,17 @@ def main():
     settings = Settings(args.device, dtype, args.compile, args.threads, args.repeats, args.batch_size, args.memory)
     todo = comparisons(args, settings)
     if 'vitdet' in getattr(args, 'networks', []) and getattr(args, 'peer_path', '') is None:
-        print("note: without --peer-path mmdetection's ViTDet project is left out, and a naive ViTDet stands in",
+        print("note: without --peer-path the peer is a naive ViTDet instead of mmdetection's ViTDet project",
               file=sys.stderr)
     results = dict(case=args.case, command=' '.join(sys.argv), environment=environment(args.device),
                    settings=dict(asdict(settings), dtype=args.dtype), rows=[])
     for number, comparison in enumerate(todo, 1):
         title = f'{number}/{len(todo)} {", ".join(comparison.labels.values())}'
         results['rows'] += measure(comparison, settings, partial(tqdm, desc=title, unit='round', disable=None))
-        save_json(results, Path(args.out_dir) / 'results.json')    # what is done survives an interruption
+        save_json(results, Path(args.out_dir) / 'results.json')    # finished comparisons survive an interruption
     print(write_report(results, args.out_dir))
     print(f'written to {args.out_dir}: results.json, table.md, figure.png')
 
 
 if __name__ == '__main__':
-    cli.run(main, fast_products=False)    # the cases choose
+    cli.run(main, fast_products=False)    # each candidate chooses

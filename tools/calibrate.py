@@ -1,4 +1,4 @@
-"""Solve for the patch kernels of other resolutions in closed form, from unlabelled images; writes an adapter.
+"""Compute the patch kernels of other resolutions in closed form, from unlabelled images, and write an adapter.
 
     python tools/calibrate.py configs/setr_mspe_ade20k.py CHECKPOINT --images FOLDER --resolutions 128 256 384 \
         --out adapter.safetensors
@@ -37,22 +37,22 @@ def parse_args():
     parser = cli.parser('Calibrate patch kernels on unlabelled images', checkpoint=True)
     parser.add_argument('--images', required=True, metavar='DIR', help='folder of images, read with its subfolders')
     parser.add_argument('--resolutions', nargs='+', type=cli.resolution, metavar='R',
-                        help='resolutions that the base resolution becomes: HEIGHTxWIDTH, or a height alone in the base '
-                        "resolution's aspect ratio; default those that the kernels of the config are native to")
+                        help='resolutions that the base resolution is resized to: HEIGHTxWIDTH, or a height alone in the '
+                        "aspect ratio of the base resolution; default the native resolutions of the config's kernels")
     parser.add_argument('--out', required=True, help='adapter to write (.safetensors)')
     parser.add_argument('--num-images', type=cli.positive, metavar='N',
-                        help='take N of the images, evenly spaced; default all')
+                        help='use N of the images, evenly spaced; default all')
     how = parser.add_mutually_exclusive_group()
-    how.add_argument('--degrade', metavar='KEY', help='pipeline of the config by which the images lose their resolution; by '
-                     "default they are resized by the layer's downsampling model")
-    how.add_argument('--low-images', nargs='+', metavar='DIR', help='for each resolution a folder that has the images, '
-                     'under the same file names, at that resolution')
+    how.add_argument('--degrade', metavar='KEY', help='key of a pipeline in the config that lowers the resolution of '
+                     "images; default one resize by the layer's downsampling model")
+    how.add_argument('--low-images', nargs='+', metavar='DIR', help='for each resolution a folder of the images at that '
+                     'resolution, under the same file names')
     parser.add_argument('--holdout', type=share, default=0.2, metavar='SHARE',
-                        help='share of the images that the ridge is chosen by and the errors are measured on; default '
+                        help='share of the images that are held out, to choose the ridge and to measure the errors; default '
                         '%(default)s')
     parser.add_argument('--ridge', type=ridge, default=RIDGES, metavar='auto|VALUE',
-                        help="pull towards PI-resize, relative to the images' variance; default auto: what is best on the "
-                        'images held out')
+                        help="weight of the penalty that pulls kernels towards PI-resize, relative to the images' variance; "
+                        'default auto: the best one on the held-out images')
     return parser.parse_args()
 
 
@@ -74,7 +74,8 @@ def kernels_of(layer, given, key):
             raise InputError(f'{height} x {width} px have patches of {k} px, as the base resolution has, whose kernel stays '
                              f'the pretrained one: to calibrate it too, add --cfg-options {key}.tune_base=True')
         if k in sizes.values():
-            raise InputError(f'{height} x {width} px have patches of {k} px, as another of the resolutions')
+            raise InputError(f'{height} x {width} px have patches of {k} px, as another of the resolutions: leave one of '
+                             'them out')
         sizes[height, width] = k
     return sizes
 
@@ -111,9 +112,9 @@ def main():
     pairs = ImagePairs(args.images, names, image_steps(cfg.test_dataloader.dataset.pipeline), layer.patch_size, changes)
     for steps in (pairs.load, pairs.to_base):
         check_pipeline(steps, model)
-    del model    # the encoder has no part in this
+    del model    # the encoder is not needed
 
-    set_random_seed(0)    # of degradations that draw
+    set_random_seed(0)    # for degradations with random numbers
     held_out = set(evenly(min(max(1, round(len(names) * args.holdout)), len(names) - 1), len(names)))
     try:
         calibrator = Calibrator(layer, [*sizes.values()])
@@ -135,7 +136,7 @@ def main():
         errors = [f'{error:.2%}' for error in (kernel.error_before, kernel.error_after)]
         table.add_row([f'{height} x {width}', k, f'{kernel.ridge:g}', *errors])
     print(table)
-    print('token error: the share of the variance of the base tokens that is missed, on the '
+    print('token error: the share of the variance of the base tokens that the kernel does not explain, on the '
           f'{len(held_out)} of {len(names)} images that were held out')
     print(f'written to {args.out}')
     if rebuilt:

@@ -21,7 +21,7 @@ def parse_args():
     parser = cli.parser('Compare the patch embeddings and position encodings of RIViT')
     parser.add_argument('--out-dir', required=True, help='folder for the six trainings, results.json and table.md')
     parser.add_argument('--resolutions', nargs='+', type=int, default=[160, 256, 320], metavar='R',
-                        help='resolutions to evaluate at, in pixels; the first is that of the first table; default '
+                        help='resolutions to evaluate at, in pixels; the first table is at the first of them; default '
                         '160 256 320')
     return parser.parse_args()
 

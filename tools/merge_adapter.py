@@ -1,4 +1,4 @@
-"""One full checkpoint from a base checkpoint and its adapter, for programs that know no adapters.
+"""Merge a base checkpoint and its adapter into one checkpoint, for programs that do not read adapters.
 
     python tools/merge_adapter.py configs/setr_mspe_ade20k.py CHECKPOINT --adapter adapter.safetensors --out merged.pth
 """
@@ -30,7 +30,7 @@ def main():
         checkpoint = load_weights(model, args.checkpoint)
         meta = checkpoint.get('meta', {}) if 'state_dict' in checkpoint else {}
     cli.load_adapter_for(cfg, layer, args.adapter)
-    with replacing(args.out) as temporary, open(temporary, 'wb') as file:    # of a path PyTorch does not say why it fails
+    with replacing(args.out) as temporary, open(temporary, 'wb') as file:    # for a path PyTorch hides the system's error
         torch.save(dict(meta=meta, state_dict=model.state_dict()), file)
     print(f'written to {args.out}')
 

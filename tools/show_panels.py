@@ -1,4 +1,4 @@
-"""Show what methods make of a few images: each as the model gets it, its annotation, and every method's prediction.
+"""Show a few images as the model sees them, with their annotations and the predictions of several methods.
 
     python tools/show_panels.py configs/setr_mspe_ade20k.py CHECKPOINT --adapter adapter.safetensors \
         --resolutions 128 256 --methods vanilla flexivit mspe --images 3 --out panels.png
@@ -14,13 +14,13 @@ from mspe_mm.runtime import cli
 def parse_args():
     parser = cli.parser('Show predictions of several methods side by side', checkpoint=True)
     parser.add_argument('--resolutions', nargs='+', type=cli.resolution, required=True, metavar='R',
-                        help='resolutions that the base resolution becomes: HEIGHTxWIDTH, or a height alone')
+                        help='resolutions that the base resolution is resized to: HEIGHTxWIDTH, or a height alone')
     choices = [method for method in METHODS if method != 'finetuned']
     parser.add_argument('--methods', nargs='+', choices=choices, metavar='METHOD',
                         help=f'any of {", ".join(choices)}; default all but calibrated without --calibrated')
     parser.add_argument('--calibrated', metavar='FILE', help='adapter of tools/calibrate.py for the method calibrated')
     parser.add_argument('--images', type=cli.positive, default=2, metavar='N',
-                        help='images, evenly over the test set; default 2')
+                        help='number of images, evenly spaced in the test set; default 2')
     parser.add_argument('--out', required=True, metavar='FILE', help='PNG file to write')
     args = parser.parse_args()
     args.methods = args.methods or [method for method in choices if method not in FROM_FILES or args.calibrated]

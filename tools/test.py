@@ -9,7 +9,7 @@ def parse_args():
     parser = cli.parser('Test (and evaluate) a model', checkpoint=True)
     parser.add_argument('--out', help='folder for the predictions, for offline evaluation')
     parser.add_argument('--show', action='store_true', help='show the predictions')
-    parser.add_argument('--show-dir', help='folder for painted predictions')
+    parser.add_argument('--show-dir', help='folder for images with the predictions drawn on them')
     parser.add_argument('--wait-time', type=float, default=2, help='seconds to show each prediction')
     parser.add_argument('--tta', action='store_true', help='test-time augmentation')
     cli.add_speed_arguments(parser)

@@ -1,4 +1,5 @@
-# Ways of small images that are not the layer's downsampling model, for --degrade of tools/calibrate.py and eval_multiscale.py.
+# Pipelines that lower the resolution otherwise than the layer's downsampling, for --degrade of tools/calibrate.py and
+# tools/eval_multiscale.py.
 by_area = [dict(type='ChangeResolution', interpolation='area')]    # a camera with larger pixels
 by_opencv = [dict(type='ChangeResolution', interpolation='bilinear', antialias=False)]    # mmcv's Resize
 by_bicubic = [dict(type='ChangeResolution', interpolation='bicubic')]

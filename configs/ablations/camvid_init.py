@@ -1,4 +1,4 @@
-# What the kernels start from, and how many images calibrate them: calibrated alone, and tuned from there.
+# Initial kernels, and the number of images that calibrate them: calibrated only, and calibrated then tuned.
 base = '../setr_mspe_camvid.py'
 seeds = (0, 1, 2)
 resolutions = (30, 60, 90, 120, 180, 210, 240)

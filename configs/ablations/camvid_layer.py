@@ -1,4 +1,4 @@
-# What the layer stores: number and parameterization of kernels, a base kernel that is tuned too, and lambda of Eq. 7.
+# Settings of the layer: number and parameterization of kernels, a tuned base kernel, and lambda of Eq. 7.
 base = '../setr_mspe_camvid.py'
 seeds = (0, 1, 2)
 resolutions = (30, 60, 90, 120, 180, 210, 240)

@@ -1,4 +1,4 @@
-# How the test images are shrunk, and whether the layer's resize matrix is of the same model (matched) or antialiased bilinear
+# Filters that shrink the test images, with the layer's resize matrix of the same filter (matched) or of antialiased bilinear
 # (unmatched): untuned, which is the method prior, and tuned.
 base = '../setr_mspe_camvid.py'
 seeds = (0, 1, 2)

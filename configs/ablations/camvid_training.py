@@ -1,4 +1,4 @@
-# How the kernels are trained: objective, resolutions drawn, and length.
+# Settings of the tuning: objective, resolutions drawn, and length.
 base = '../setr_mspe_camvid.py'
 seeds = (0, 1, 2)
 resolutions = (30, 60, 90, 120, 180, 210, 240)

@@ -1,4 +1,4 @@
-"""The roof: how many floating-point operations a second the device computes at best."""
+"""The roof: the largest number of floating-point operations per second that the device computes."""
 from __future__ import annotations
 
 import torch

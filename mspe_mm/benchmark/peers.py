@@ -1,4 +1,4 @@
-"""Models of others that ours are compared with. They have the weights of ours."""
+"""The models of other libraries that ours are compared with. They have the weights of ours."""
 from __future__ import annotations
 
 import importlib.util

@@ -16,7 +16,7 @@ from .compute import matmul
 from .memory import OutOfMemory, allocator_peak, resident_peak
 from .timing import Step, calls_in_a_row, device_clock, interleave, paired_ratio, spread
 
-PRELOAD = ('mspe_mm.seg', 'mspe_mm.det')    # what takes seconds to import
+PRELOAD = ('mspe_mm.seg', 'mspe_mm.det')    # they take seconds to import
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Comparison:
     """Our candidate and its peers.
 
     Args:
-        labels: What the candidates have in common, such as ``{'model': 'ViT-B', 'resolution': '512'}``.
+        labels: The settings that the candidates share, such as ``{'model': 'ViT-B', 'resolution': '512'}``.
         ours: Our candidate.
         peers: The other candidates.
         memory: Whether memory is measured.
@@ -105,8 +105,8 @@ def measure(comparison: Comparison, settings: Settings,
     Returns:
         A row per candidate, ours first: ``{'labels', 'candidate', 'peer', 'tokens', 'seconds', 'samples', 'ratio',
         'images_per_second', 'flops', 'roofline', 'memory', 'memory_ratio', 'difference'}``. ``ratio`` and ``memory_ratio``
-        are ours divided by the row's. What was not measured is None, such as the ``seconds`` of a peer that ran out of
-        memory.
+        are ours divided by the row's. Entries that were not measured are None, such as the ``seconds`` of a peer that ran
+        out of memory.
 
     Raises:
         InputError: If ours runs out of memory.
@@ -128,7 +128,7 @@ def measure(comparison: Comparison, settings: Settings,
     roof = [matmul(settings.device, settings.dtype)] if any(flops) else []
     timed = [*steps, *(step for step, _ in roof)]    # in the same rounds
     clock = device_clock(settings.device)
-    calls = [calls_in_a_row(single) for (single, ) in interleave(timed, [0], [1] * len(timed), clock)]    # the second
+    calls = [calls_in_a_row(single) for (single, ) in interleave(timed, [0], [1] * len(timed), clock)]    # warm-up 2
     seconds = interleave(timed, progress(range(settings.repeats)), calls, clock)
     rows = []
     for i, candidate in enumerate(measured):

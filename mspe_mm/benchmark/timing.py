@@ -1,4 +1,4 @@
-"""Interleaved timing: candidates take turns, so that what else the machine does falls on all of them alike."""
+"""Interleaved timing: candidates take turns, so that other load on the machine slows all of them alike."""
 from __future__ import annotations
 
 import math
@@ -40,7 +40,7 @@ def interleave(steps: Sequence[Step], rounds: Iterable[int], calls: Sequence[int
 
 
 def calls_in_a_row(seconds: float) -> int:
-    """The number of calls, of so many seconds each, that take :data:`SHORTEST` at least."""
+    """The number of calls of ``seconds`` each that together take at least :data:`SHORTEST`."""
     return max(1, math.ceil(SHORTEST / max(seconds, 1e-7)))
 
 
@@ -53,8 +53,8 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 def paired_ratio(ours: Sequence[float], peer: Sequence[float]) -> dict[str, float]:
     """Median and quartiles of the ratios of each round.
 
-    The two times of a round are measured one after the other. A machine that is slow for a while changes both, and so not
-    their ratio; it would change the ratio of the medians.
+    The two times of a round are measured one after the other. A machine that is slow for a while changes both, so their
+    ratio stays the same. The ratio of the medians would change.
     """
     return spread([a / b for a, b in zip(ours, peer)])
 

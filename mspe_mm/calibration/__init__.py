@@ -1,1 +1,1 @@
-"""Patch kernels in closed form, from unlabelled images."""
+"""Patch kernels by least squares, in closed form, from unlabelled images."""

@@ -20,7 +20,7 @@ class PairMoments:
 
         self.count = 0
         self.input_mean, self.target_mean = zeros(inputs), zeros(targets)
-        # Sums of products of deviations from the means; of the targets among themselves the squares alone.
+        # Sums of products of deviations from the means; for the targets only the sum of squares.
         self._inputs, self._cross, self._targets = zeros(inputs, inputs), zeros(targets, inputs), zeros()
 
     def update(self, inputs: Tensor, targets: Tensor) -> None:
@@ -28,7 +28,7 @@ class PairMoments:
         u, t = inputs.double().flatten(0, -2), targets.double().flatten(0, -2)
         if len(u) == 0:
             return
-        # Each batch about its own mean (Chan, Golub and LeVeque 1979): sums of raw squares would cancel.
+        # Each batch is centred on its own mean (Chan, Golub and LeVeque 1979): sums of raw squares would lose digits.
         u_mean, t_mean = u.mean(0), t.mean(0)
         u, t = u - u_mean, t - t_mean
         u_step, t_step = u_mean - self.input_mean, t_mean - self.target_mean
@@ -58,20 +58,20 @@ class PairMoments:
 
 
 def token_error(moments: PairMoments, weight: Tensor, bias: Tensor | None = None) -> float:
-    """The share of the tokens' variance that a kernel misses, ``E |t - W u - b|^2 / E |t - E t|^2``.
+    """The share of the tokens' variance that a kernel does not explain, ``E |t - W u - b|^2 / E |t - E t|^2``.
 
     Args:
-        moments: Of the pairs (u, t), t the tokens asked for.
+        moments: Of the pairs (u, t), t the target tokens.
         weight: W, (D, d).
         bias: b, (D); None for zero.
 
     Raises:
         ValueError: If there are no pairs, or their tokens do not vary.
     """
-    rounding = 1e-20 * moments.target_mean.square().sum().item()    # of tokens that are equal but for the last digits
+    rounding = 1e-20 * moments.target_mean.square().sum().item()    # the variance of tokens that differ by rounding only
     if moments.count == 0 or moments.target_variance <= rounding:
-        raise ValueError(f'{moments.count} pairs of patches, and their tokens do not vary: give more images, and such that '
-                         'are not of one colour')
+        raise ValueError(f'{moments.count} pairs of patches, and their tokens do not vary: give more images, and images of '
+                         'more than one colour')
     weight = weight.double()
     missed = moments.target_mean - weight @ moments.input_mean - (0 if bias is None else bias)
     product = 2 * moments.cross_covariance - weight @ moments.input_covariance

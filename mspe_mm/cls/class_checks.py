@@ -12,7 +12,7 @@ from ..errors import InputError
 
 
 def check_classes(classes: Sequence[str] | None, num_classes: int) -> None:
-    """Raise an InputError if a head of ``num_classes`` outputs does not tell ``classes`` apart."""
+    """Raise an InputError if a head of ``num_classes`` outputs does not fit ``classes``."""
     if classes is not None and len(classes) != num_classes:
         raise InputError(f'the head of the model has {num_classes} classes, and the data set has {len(classes)} '
                          f'({", ".join(map(str, classes[:3]))}{", ..." if len(classes) > 3 else ""}): set '

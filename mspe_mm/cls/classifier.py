@@ -42,7 +42,7 @@ class TimmClassifier(BaseModel):
     """
 
     checkpoint_prefix = 'backbone.'
-    """What the names of a timm checkpoint lack."""
+    """The prefix that the names in a timm checkpoint lack."""
 
     def __init__(self,
                  timm_name: str,
@@ -110,11 +110,11 @@ class MSPEClassifier(TunedModel, TimmClassifier):
 
     Args:
         tuning: See :class:`~mspe_mm.tuning.tuned_model.TunedModel`.
-        patch_embed: Likewise. The base resolution is by default the model's image size, or where it has none that of the
-            weights of its name.
+        patch_embed: Likewise. The base resolution is by default the model's image size; without one, that of the published
+            weights.
         resolutions: Likewise.
         timm_name: See :class:`TimmClassifier`.
-        model_kwargs: Likewise; where the model takes ``img_size``, that is the base resolution.
+        model_kwargs: Likewise; ``img_size``, if the model takes it, is the base resolution.
         **kwargs: Of :class:`TimmClassifier`.
 
     Raises:
@@ -154,7 +154,7 @@ def classification_loss(logits: Tensor, data_samples: list[BaseDataElement]) -> 
 
 
 def create_timm_model(name: str, pretrained: bool = False, checkpoint: str | None = None, **kwargs) -> nn.Module:
-    """``timm.create_model``, whose errors become one sentence; models that can take any token grid do.
+    """``timm.create_model`` with errors in one sentence, and ``dynamic_img_size`` if the model supports it.
 
     Raises:
         InputError: Naming what timm does not know or cannot load.

@@ -18,8 +18,8 @@ EMBEDDINGS = ('patch', 'conv_stem')
 class RelativeAttention(nn.Module):
     """``softmax((Q K^T + S_rel) / sqrt(d)) V`` with ``S_rel = Q R^T`` (RIViT, section 3.3.3).
 
-    R has a vector for each pair of tokens: that of the offset of their rows plus that of the offset of their columns, both
-    clipped as Shaw et al. clip theirs. All heads share it.
+    R has a vector for each pair of tokens: the sum of a vector for the offset of their rows and one for the offset of their
+    columns. Both offsets are clipped (Shaw et al.). All heads share R.
 
     Args:
         dim: Width of the tokens.
@@ -60,7 +60,7 @@ class RIViT(nn.Module):
     """Patches or stem, positions, timm's blocks, mean of the tokens, linear head.
 
     Args:
-        img_size: Largest resolution of training, in pixels: that of the learned table, with plain patches.
+        img_size: Largest resolution of training, in pixels; with plain patches also that of the learned table.
         patch_size: Of the image, or of the stem's map.
         in_chans: Channels of the image.
         num_classes: Outputs of the head.
@@ -70,8 +70,8 @@ class RIViT(nn.Module):
         mlp_ratio: Hidden width of the blocks' perceptrons over ``embed_dim``.
         drop_path_rate: Stochastic depth of the last block; linearly less before.
         embedding: ``'patch'`` or ``'conv_stem'``.
-        position: ``'learned'``: a table, bicubically resampled to another grid. ``'sinusoidal'``: of the token's number in
-            row-major order. ``'relative'``: in the attention.
+        position: ``'learned'``: a table, bicubically resampled to other grids. ``'sinusoidal'``: sinusoids of the token's
+            index in row-major order. ``'relative'``: relative positions in the attention.
         stem_channels, map_size: Of :class:`~mspe_mm.layers.stem.ConvStemPatchEmbed`.
 
     Raises:
@@ -130,5 +130,5 @@ default_cfgs = generate_default_cfgs({
 
 @register_model
 def rivit_tiny_patch4_160(pretrained: bool = False, **kwargs) -> RIViT:
-    """A RIViT of ViT-Ti's width and depth. The report does not give those of its own."""
+    """A RIViT of ViT-Ti's width and depth. The report does not state the width and depth of its models."""
     return build_model_with_cfg(RIViT, 'rivit_tiny_patch4_160', pretrained, **kwargs)

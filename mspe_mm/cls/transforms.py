@@ -22,7 +22,7 @@ from ..errors import InputError
 
 @TRANSFORMS.register_module()
 class LoadRGBImage:
-    """Read ``img_path`` as an RGB image, and say so in ``channel_order``.
+    """Read ``img_path`` as an RGB image, and set ``channel_order`` to ``'rgb'``.
 
     Raises:
         InputError: Naming the file if it is missing or cannot be decoded.
@@ -71,7 +71,7 @@ class TimmTransform:
 def _create(timm_name: str | None, img_size: int | tuple[int, int] | None, is_training: bool, **settings) -> Callable:
     pretrained_cfg = get_pretrained_cfg(timm_name) if timm_name else None
     known = pretrained_cfg.to_dict() if pretrained_cfg else None
-    config = resolve_data_config(dict(settings, img_size=None), pretrained_cfg=known)    # timm refuses to know nothing
+    config = resolve_data_config(dict(settings, img_size=None), pretrained_cfg=known)    # timm refuses an empty dict
     if img_size is not None:
         config['input_size'] = (3, img_size, img_size) if isinstance(img_size, int) else (3, *img_size)
     return create_transform(**{**config, **settings}, is_training=is_training, normalize=False)
@@ -96,7 +96,7 @@ class TorchvisionTransform:
 
 @TRANSFORMS.register_module()
 class PackImage:
-    """What the model takes: ``inputs`` (3, H, W) bytes, and ``data_samples`` with ``img_path`` and, where there is one,
+    """Pack the model's input: ``inputs`` (3, H, W) bytes, and ``data_samples`` with ``img_path`` and, if there is one,
     ``gt_label``."""
 
     def __call__(self, results: dict) -> dict:

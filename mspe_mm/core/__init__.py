@@ -1,4 +1,4 @@
-"""The method's parts under one name, in PyTorch alone: for users; the modules of the package import the parts themselves."""
+"""The parts of the method in plain PyTorch, collected for users. Modules of the package do not import this one."""
 from ..calibration.solver import Calibrator
 from ..layers.geometry import PatchGeometry
 from ..layers.patch_embed import MultiScalePatchEmbed, PatchKernel

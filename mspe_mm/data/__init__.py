@@ -1,1 +1,1 @@
-"""Data sets that are made here instead of downloaded, images without annotations, and pairs of them for calibration."""
+"""Generated data sets, images without annotations, image pairs for calibration, and changes of resolution."""

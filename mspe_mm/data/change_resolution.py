@@ -1,4 +1,4 @@
-"""How a test image comes to its resolution."""
+"""The transform that changes the resolution of test images."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ def imresize(image: np.ndarray, size: tuple[int, int], interpolation: str = 'bil
              antialias: bool = True) -> np.ndarray:
     """Resize an (H, W, C) image to ``size`` (height, width) by a downsampling model of :mod:`mspe_mm.layers.resize`.
 
-    8-bit images go through PIL or OpenCV, whichever computes the model, as in ``mmcv.imresize``; others through PyTorch.
+    PIL or OpenCV resizes 8-bit images, depending on the downsampling model, as in ``mmcv.imresize``; PyTorch resizes others.
     """
     if image.dtype != np.uint8:
         tensor = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
@@ -35,18 +35,18 @@ def imresize(image: np.ndarray, size: tuple[int, int], interpolation: str = 'bil
 
 @TRANSFORMS.register_module()
 class ChangeResolution:
-    """Give an image that the pipeline has brought to the base resolution another one.
+    """Change the resolution of an image that the pipeline has brought to the base resolution.
 
-    Annotations are left alone: they stay in the frame in which the host compares them.
+    Annotations are not changed: they stay in the frame in which the host compares them.
 
     Args:
         scale: (vertical, horizontal) factor; (0.25, 0.25) is a quarter of the base resolution.
         interpolation: Downsampling model, see :mod:`mspe_mm.layers.resize`.
         antialias: Likewise.
-        restore: Afterwards resize the image back to the size it came with, bilinearly.
-        degrade: Transforms by which the image gets small instead of one resize, such as ``[dict(type='ChangeResolution',
-            interpolation='area'), dict(type='CompressJPEG', quality=50)]``: a ChangeResolution without scale among them is
-            where the size changes; without one that comes first, by ``interpolation`` and ``antialias``.
+        restore: Afterwards resize the image bilinearly to its size before.
+        degrade: Transforms that replace the single resize, such as ``[dict(type='ChangeResolution', interpolation='area'),
+            dict(type='CompressJPEG', quality=50)]``. The size changes at the ``ChangeResolution``, which has no scale here.
+            If there is none, the size changes first, by ``interpolation`` and ``antialias``.
     """
 
     def __init__(self, scale: tuple[float, float], interpolation: str = 'bilinear', antialias: bool = True,

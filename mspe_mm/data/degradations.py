@@ -1,4 +1,4 @@
-"""What codecs and sensors do to small images, as transforms for the ``degrade`` pipeline of a config.
+"""Effects of codecs and sensors on small images, as transforms for the ``degrade`` pipeline of a config.
 
 OpenCV is imported where it is used: every host registers these transforms, and few configs name them.
 """
@@ -12,7 +12,7 @@ from mmengine.registry import TRANSFORMS
 class CompressJPEG:
     """Encode an 8-bit image as JPEG and decode it again.
 
-    The order of its channels is ``results['channel_order']``, ``'bgr'`` where nothing is said, as in mm's pipelines.
+    The order of its channels is ``results['channel_order']``, by default ``'bgr'``, as in mm's pipelines.
 
     Args:
         quality: From 1 to 100.

@@ -1,4 +1,4 @@
-"""Images at the base resolution beside the same images at others: what kernels are calibrated from."""
+"""Pairs of an image at the base resolution and the same image at other resolutions, for calibration."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -20,13 +20,13 @@ def evenly(count: int, among: int) -> list[int]:
 
 
 def image_steps(pipeline: Sequence[dict]) -> list[dict]:
-    """The steps of a test pipeline that concern the image alone: no annotations, no packing."""
+    """The steps of a test pipeline for the image alone: without annotations and packing."""
     names = [step.get('transform', step)['type'].rpartition('.')[2] for step in pipeline]    # CheckedLoading wraps another
     return [step for step, name in zip(pipeline, names) if name != 'LoadAnnotations' and not name.startswith('Pack')]
 
 
 def normalised(image: np.ndarray, preprocessor: nn.Module) -> Tensor:
-    """An (H, W, C) image as the model's data preprocessor makes it, (1, C, H, W), with padding removed."""
+    """An (H, W, C) image, normalised by the model's data preprocessor: (1, C, H, W), with padding removed."""
     tensor = torch.from_numpy(image.transpose(2, 0, 1).copy())
     inputs = preprocessor(dict(inputs=[tensor], data_samples=[BaseDataElement()]))['inputs']
     return inputs[..., :image.shape[0], :image.shape[1]]
@@ -40,8 +40,8 @@ class ImagePairs:
         names: Paths inside it.
         steps: Transforms that load an image and bring it to the base resolution.
         patch_size: Patch size at the base resolution, in pixels.
-        changes: How an image comes to patches of k px, by k: a transform that changes its size by k / ``patch_size``, or a
-            folder that has it, under the same name, at that size.
+        changes: Sources of the images for patches of k px, by k: a transform that scales an image by k / ``patch_size``, or
+            a folder of the images at that size, under the same names.
     """
 
     def __init__(self, folder: str | Path, names: Sequence[str], steps: Sequence[dict], patch_size: int,
@@ -56,8 +56,8 @@ class ImagePairs:
         """The base image (H, W, C), cut to whole patches, and the others by k, with patches at the same places.
 
         Raises:
-            InputError: Naming the image that is missing, cannot be decoded, is smaller than a patch or of another size than
-                its patches ask for.
+            InputError: Naming the image that is missing, cannot be decoded, is smaller than a patch, or does not have
+                k / ``patch_size`` times the size of the base image.
         """
         name, p = self.names[index], self.patch_size
         results = self.to_base(self.load(dict(img_path=str(self.folder / name))))
@@ -76,7 +76,7 @@ class ImagePairs:
             raise InputError(f'{path} does not exist: the folders of images must have the same file names')
         image = np.asarray(self.load(dict(img_path=str(path)))['img'])    # timm's transforms begin with PIL images
         expected = [length * k / self.patch_size for length in base_size]
-        if any(abs(length - wanted) > 1 for length, wanted in zip(image.shape, expected)):    # 1 px: somebody's rounding
+        if any(abs(length - wanted) > 1 for length, wanted in zip(image.shape, expected)):    # 1 px: other programs round
             raise InputError(f'{path} is {image.shape[0]} x {image.shape[1]} px, and for patches of {k} px it must be '
                              f'{round(expected[0])} x {round(expected[1])}')
         return image

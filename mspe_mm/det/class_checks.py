@@ -19,8 +19,8 @@ from ..runtime.data_checks import leaf_datasets
 class DatasetCheckHook(Hook):
     """Refuse data sets whose classes are not those of the model.
 
-    mmdet gives label i to the i-th category that an annotation file and the config have in common: a class that the file
-    lacks would shift the labels of all that follow, without a word.
+    mmdet gives label i to the i-th category that an annotation file and the config have in common. If the file lacks a
+    class, the labels of all following classes would shift silently.
 
     Raises:
         InputError: Naming the classes that differ.
@@ -60,7 +60,7 @@ def check_classes(dataset: object, model: nn.Module) -> None:
 
 
 def class_heads(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """The modules that tell classes apart, with their names (not a proposal network, which knows one class)."""
+    """The modules that predict classes, with their names; not the proposal network, which has one class."""
     for name, module in model.named_modules():
         if re.search(r'(^|\.)(bbox|mask)_head(\.\d+)?$', name) and isinstance(getattr(module, 'num_classes', None), int):
             yield name.removeprefix('module.'), module

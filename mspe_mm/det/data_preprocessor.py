@@ -17,7 +17,7 @@ class MSPEDetDataPreprocessor(DetDataPreprocessor):
     An image keeps its size and its aspect ratio. The canvas is the smallest with ``k`` pixels for every token that holds
     all images of a batch: an image whose long side is 512 px goes on 512 x 512 for a 1024 x 1024 base with 16 px patches.
     In training the canvas is at least the base resolution, where the annotations are. It is filled before normalisation,
-    as the ``Pad`` of mmdetection's ViTDet pipelines does; with such a ``Pad`` before it, this adds nothing.
+    as the ``Pad`` of mmdetection's ViTDet pipelines does; after such a ``Pad`` there is nothing to fill.
 
     Args:
         img_size: Base resolution in pixels, one number or (height, width): the backbone's.

@@ -60,8 +60,8 @@ class MultiResolutionDetectorMixin(FullPrecisionHeadsMixin, TunedModel):
     def train(self, mode: bool = True) -> MultiResolutionDetectorMixin:
         super().train(mode)
         if mode and self.freezes:
-            # A head may predict in other units in eval mode than its loss is in (FCOS). The layers inside, which drop
-            # things and gather statistics, are no BaseModules and stay in eval mode.
+            # FCOS's head predicts in other units in eval mode than its loss needs, so heads are in training mode. Their
+            # layers with dropout or statistics are no BaseModules and stay in eval mode.
             for name, child in self.named_children():
                 if name not in ('data_preprocessor', 'backbone', 'neck'):
                     for module in child.modules():

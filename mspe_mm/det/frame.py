@@ -1,6 +1,6 @@
 """The reference frame: the coordinates of an image at the detector's base resolution.
 
-The token grid does not change with the input, so all that follows the patch embedding sees the base resolution: features,
+The token grid does not change with the input, so everything after the patch embedding is at the base resolution: features,
 anchors, proposals, RoIs, and the annotations in training. Only this module handles other resolutions.
 
 The resolution is inferred from the patch size. The layer cuts a (padded) batch of H x W px into patches of k_h x k_w px, and
@@ -10,11 +10,10 @@ With the ``'fixed'`` policy a 512 x 512 batch has 8 px patches for a base resolu
 ``'constant'`` the patch is always the base one and the frame is the batch: the stock detector.
 
 The heads get the metadata of the image in the frame: ``img_shape``, ``pad_shape``, ``batch_input_shape`` and
-``scale_factor`` (original image to frame). Dividing by that factor, as they do, puts boxes and masks into the original
-image.
+``scale_factor`` (original image to frame). They divide by that factor, which maps boxes and masks to the original image.
 
-So that images of any size keep their aspect ratio, they are put on a canvas first (:func:`canvas_size`): a whole number of
-pixels for every token, the same on both axes.
+Images are first put on a canvas (:func:`canvas_size`), so that they keep their aspect ratio. The canvas has a whole number
+of pixels for every token, the same on both axes.
 """
 from __future__ import annotations
 

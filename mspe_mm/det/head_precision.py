@@ -1,4 +1,4 @@
-"""Where mixed precision has to stop in a detector."""
+"""Full precision for the heads of a detector under mixed precision."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -10,15 +10,15 @@ from torch import Tensor
 from ..layers.autocast import autocast_dtype
 from ..layers.call_scope import CallScope
 
-_features_dtype: CallScope[torch.dtype | None] = CallScope(None)    # what autocast computes in outside of the heads
+_features_dtype: CallScope[torch.dtype | None] = CallScope(None)    # the dtype of autocast outside of the heads
 
 
 class FullPrecisionHeadsMixin:
     """Runs the heads in float32 under autocast in bfloat16, and under any autocast on a CPU.
 
-    mmcv's RoIAlign has no bfloat16 kernel, and mmdet makes anchors and points in the dtype of the scores: bfloat16 tells
-    coordinates about 1000 apart to 4 px. Backbone and neck, where the time goes, stay in low precision. float16 on a GPU is
-    left to the host.
+    mmcv's RoIAlign has no bfloat16 kernel, and mmdet makes anchors and points in the dtype of the scores: bfloat16 rounds
+    coordinates near 1000 to multiples of 4 px. Backbone and neck, which take most of the time, stay in low precision.
+    float16 on a GPU is left to the host.
     """
 
     def forward(self, inputs: Tensor | Sequence[Tensor], *args, **kwargs) -> Any:

@@ -7,7 +7,7 @@ from torch import nn
 
 
 def layer_of(name: str, num_layers: int) -> int:
-    """Which layer a parameter is in: 0 the embeddings, 1 .. num_layers the blocks, num_layers + 1 all that follows."""
+    """The layer of a parameter: 0 for the embeddings, 1 .. num_layers for the blocks, num_layers + 1 for all others."""
     if name.startswith('backbone.blocks.'):
         return int(name.split('.')[2]) + 1
     if name.startswith(('backbone.patch_embed.', 'backbone.pos_embed')):

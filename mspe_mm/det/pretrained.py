@@ -9,13 +9,13 @@ from ..models.checkpoint import read_checkpoint, weights_of
 
 
 def load_pretrained(backbone: nn.Module, filename: str, prefix: str | None = None) -> None:
-    """Load what a pretrained file has for a backbone; what it has not (relative positions) stays as it is.
+    """Load the weights of a backbone from a pretrained file. Parameters that the file lacks keep their values.
 
     Args:
         backbone: The backbone.
         filename: Path or URL: a state dict, or a file that holds one under ``'state_dict'`` (mmengine) or ``'model'``
             (MAE).
-        prefix: Only weights whose names begin with ``prefix.``, without it.
+        prefix: Load only weights whose names begin with ``prefix.``; the prefix is removed.
 
     Raises:
         InputError: If the file cannot be read, nothing in it is of this backbone, or a tensor has another shape.

@@ -97,7 +97,7 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         out = self.norm1(x)
         if self.window_size:
-            # The padding of the last windows takes part as keys and values: the published weights were trained so.
+            # The padding of the last windows is not masked, because the published weights were trained with it.
             out = self.attn(to_windows(out, self.window_size))
             out = from_windows(out, tuple(x.shape[1:3]))
         else:
@@ -210,7 +210,7 @@ class MSPEViTDet(BaseModule):
         self._positions = DerivedTensors()
 
     def init_weights(self) -> None:
-        """Weights as drawn, or those of ``init_cfg``; the patch kernels follow the pretrained one."""
+        """Random weights, or those of ``init_cfg``; the patch kernels are reset to the pretrained kernel."""
         if isinstance(self.init_cfg, dict) and self.init_cfg.get('type') == 'Pretrained':
             load_pretrained(self, self.init_cfg['checkpoint'], self.init_cfg.get('prefix'))
             self._is_init = True
@@ -221,7 +221,7 @@ class MSPEViTDet(BaseModule):
     def forward(self, x: Tensor) -> tuple[Tensor]:
         """Features of a batch of images (B, C, H, W): one map (B, D, rows, columns), rows x columns the token grid."""
         tokens, grid = self.patch_embed(x)
-        x = tokens.unflatten(1, grid).contiguous()    # as the convolution leaves them, every block would copy them
+        x = tokens.unflatten(1, grid).contiguous()    # otherwise every block would copy them to this layout
         if self.pos_embed is not None:
             x = x + self.positions(grid)
         for block in self.blocks:

@@ -42,22 +42,22 @@ def evaluator_config(config: dict | list, bootstrap: int) -> dict | list:
 
 
 def _kinds(coco: dict) -> tuple[str, ...]:
-    """What a ``CocoMetric`` compares: ``'bbox'``, ``'segm'``."""
+    """The kinds of predictions that a ``CocoMetric`` compares: ``'bbox'``, ``'segm'``."""
     kinds = coco.get('metric', 'bbox')
     return (kinds, ) if isinstance(kinds, str) else tuple(kinds)
 
 
 def _items(coco: dict) -> tuple[str, ...]:
-    """What a ``CocoMetric`` measures of each: ``'mAP'``, ``'mAP_50'``, ..."""
+    """The metrics of each kind that a ``CocoMetric`` measures: ``'mAP'``, ``'mAP_50'``, ..."""
     return tuple(coco.get('metric_items') or AVERAGE_PRECISIONS.values())
 
 
 def read_metrics(metrics: dict[str, float], config: dict | list) -> dict[str, float]:
     """Average precisions in percent under the names of :data:`TABLE_METRICS`.
 
-    What ``CocoMetric`` is not asked to measure (``metric``, ``metric_items``) is absent. A model that detects nothing has an
-    AP of 0; ``CocoMetric`` then returns no metrics. The AP of an object size without annotations is NaN; ``CocoMetric`` then
-    returns -1.
+    Metrics that ``CocoMetric`` does not measure (``metric``, ``metric_items``) are absent. If a model detects nothing,
+    ``CocoMetric`` returns no metrics, and the AP is 0. If an object size has no annotations, ``CocoMetric`` returns -1, and
+    the AP is NaN.
 
     Args:
         metrics: Metrics that the evaluator returned.

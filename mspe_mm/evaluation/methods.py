@@ -18,7 +18,7 @@ prior: As ``flexivit``, by the resize that is optimal for patches as smooth as p
 calibrated: Kernels solved in closed form from unlabelled images: an adapter of tools/calibrate.py.
 mspe: The tuned layer.
 finetuned: The full fine-tuning baseline: another checkpoint, in which all weights were trained at several resolutions. A
-    checkpoint of the stock architecture embeds as ``vanilla`` does (ResFormer), one with patch kernels embeds by them.
+    checkpoint of the stock architecture embeds as ``vanilla`` does (ResFormer); one with patch kernels uses its kernels.
 """
 
 FROM_FILES = ('calibrated', 'finetuned')
@@ -57,9 +57,8 @@ def using_method(model: nn.Module, method: str,
                  finetuned: dict[str, Tensor] | None = None) -> Iterator[MultiScalePatchEmbed]:
     """Within the context, ``model`` embeds images by ``method``; yields the layer that embeds.
 
-    The context changes the model: it replaces the MSPE layer, and with ``finetuned`` it loads other weights. Nobody else
-    may use the model meanwhile. At the end of the context the layer and the weights are those of before, whatever was
-    raised in it.
+    The context changes the model: it replaces the MSPE layer, and with ``finetuned`` it loads other weights. No other thread
+    may use the model meanwhile. At the end of the context, also after an error, the layer and the weights are restored.
 
     Args:
         model: A model with one MSPE layer.

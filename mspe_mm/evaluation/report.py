@@ -1,7 +1,7 @@
 """Results of a sweep as tables on a terminal, Markdown, JSON and a figure.
 
-A row without a figure, because the model cannot run or because the metric was not measured, is a dash in every table. Curves
-and means leave it out. :func:`value_of` is the one function that reads a metric of a row.
+A metric without a value, because the model cannot run or the metric was not measured, is a dash in every table. Curves and
+means leave it out. All modules read the metrics of a row by :func:`value_of`.
 """
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def full_table(rows: list[dict], metrics: Sequence[str]) -> PrettyTable:
 
 
 def cost_table(rows: list[dict], seconds: dict[str, float | None]) -> PrettyTable:
-    """What each method costs: the parameters that it trains, and the training time where it is known."""
+    """The cost of each method: the parameters that it trains, and the training time if it is known."""
     table = PrettyTable(['method', 'trained parameters', 'training time (s)'])
     table.align = 'r'
     table.align['method'] = 'l'
@@ -151,7 +151,7 @@ def figure_of(path: str | Path, panels: int) -> Iterator[Sequence[Axes]]:
     figure, axes = plt.subplots(1, panels, figsize=(6.4 * panels, 4.4), layout='constrained', squeeze=False)
     yield axes[0]
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc='outside upper center', ncols=3 * panels, frameon=False)    # never on a curve
+    figure.legend(handles, labels, loc='outside upper center', ncols=3 * panels, frameon=False)    # covers no curve
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=150, format='png')
     plt.close(figure)

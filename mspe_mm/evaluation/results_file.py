@@ -9,7 +9,7 @@ from pathlib import Path
 from ..errors import InputError
 
 SOURCES = {'mspe': 'adapter', 'calibrated': 'calibrated', 'finetuned': 'finetuned'}
-"""The header's entry that names the file of a method. Names do not identify a run, digests do."""
+"""The entry of the header that names the file of a method. File names do not identify a run; digests do."""
 
 NAMES = ('config', 'checkpoint', 'training_seconds', *SOURCES.values())
 
@@ -62,11 +62,11 @@ def check_same_run(path: str | Path, found: Mapping, header: Mapping) -> None:
 
 
 def _refuse(constant: str) -> None:
-    raise ValueError(f'{constant} is no JSON')
+    raise ValueError(f'{constant} is not JSON')
 
 
 def _problem(found: object, key: str) -> str | None:
-    """What is wrong with the contents of a file; None if nothing is."""
+    """The first error in the contents of a file; None if there is none."""
     if not isinstance(found, dict) or not isinstance(found.get('rows'), list):
         return 'it has no list of rows'
     for name, is_valid in HEADER_CHECKS.items():
@@ -75,7 +75,7 @@ def _problem(found: object, key: str) -> str | None:
     seen = set()
     for index, row in enumerate(found['rows']):
         if not isinstance(row, dict):
-            return f'row {index} is no object'
+            return f'row {index} is not an object'
         for name in (*REQUIRED, key):
             if name not in row:
                 return f'row {index} has no {name}'
@@ -120,7 +120,7 @@ CHECKS = dict(
     metrics=lambda value: isinstance(value, dict) and all(map(_is_number_or_null, value.values())),
     intervals=lambda value: isinstance(value, dict) and all(map(_is_interval, value.values())),
     images_per_second=_is_number_or_null, gflops=_is_number, failure=_is_text, digest=_is_text)
-"""What each entry of a row has to be."""
+"""Checks of the entries of a row."""
 
 REQUIRED = ('method', 'resolution', 'token_grid', 'kernel_size', 'metrics', 'images_per_second')
 """Entries that every row has."""
@@ -129,4 +129,4 @@ HEADER_CHECKS = {
     'training_seconds': lambda value: value is None or (isinstance(value, dict)
                                                         and all(map(_is_number_or_null, value.values()))),
     **dict.fromkeys(SOURCES.values(), lambda value: value is None or _is_text(value))}
-"""What those entries of the header have to be that another run may take over."""
+"""Checks of the header's entries that a resumed run may take over."""

@@ -28,7 +28,7 @@ WITHOUT_EFFECT = dict(model=('tuning', ), test_dataloader=('num_workers', 'persi
 
 
 def run_digests(cfg: Config, model: nn.Module) -> dict[str, str]:
-    """SHA-256 of what all rows of a run depend on.
+    """SHA-256 of the config and the weights, on which all rows of a run depend.
 
     Args:
         cfg: The config of the run, with the options of the command line.
@@ -44,7 +44,7 @@ def run_digests(cfg: Config, model: nn.Module) -> dict[str, str]:
 
 def method_digests(layer: MultiScalePatchEmbed, methods: Iterable[str], calibrated: str | Path | None = None,
                    finetuned: Mapping[str, Tensor] | None = None) -> dict[str, str]:
-    """SHA-256 of what the rows of single methods depend on, as far as a run knows it.
+    """SHA-256 of the kernels, adapter or checkpoint on which the rows of single methods depend, if the run has them.
 
     Args:
         layer: The MSPE layer, with its adapter loaded.

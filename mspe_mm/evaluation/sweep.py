@@ -51,10 +51,10 @@ def evaluate(runner: Runner, method: str, resolution: tuple[int, int], bootstrap
         the time of the model, from the collated batch to the predictions. If the model cannot run at ``resolution``,
         ``'metrics'`` is empty, ``'images_per_second'`` is None and ``'failure'`` is the host's message.
 
-    A model counts as one that cannot run only under all of these conditions; every other error is raised. The method changes
-    the token grid (:func:`~mspe_mm.evaluation.methods.may_fail`) and the resolution is not the base. The error is plainly an
-    AssertionError, RuntimeError or ValueError, by which hosts refuse a size. No batch of the same size has run before. The
-    same method runs on the same images at the base resolution. The traceback is logged.
+    The row says that the model cannot run only if all of these conditions hold; every other error is raised. The method
+    changes the token grid (:func:`~mspe_mm.evaluation.methods.may_fail`), and the resolution is not the base. The error is
+    an AssertionError, RuntimeError or ValueError, not of a subclass: hosts refuse sizes by these. No batch of the same size
+    has run before. The same method runs on the same images at the base resolution. The traceback is logged.
     """
     task, failure = task_of(runner.cfg), None
     with prepared(runner, method, resolution, **settings) as (loader_cfg, layer, batch_size):
@@ -120,9 +120,9 @@ def _predictions(runner: Runner, loader: torch.utils.data.DataLoader, title: str
 
 
 def _can_be_of_size(error: Exception) -> bool:
-    """Whether hosts refuse a size by such an error: plainly an AssertionError, RuntimeError or ValueError.
+    """Whether hosts refuse a size by such an error: an AssertionError, RuntimeError or ValueError, not of a subclass.
 
-    Memory, recursion, missing operations and bad input have classes of their own.
+    Errors of memory, recursion, missing operations and bad input are of subclasses.
     """
     return type(error) in (AssertionError, RuntimeError, ValueError)
 

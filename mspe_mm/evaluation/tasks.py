@@ -1,7 +1,7 @@
 """The task of a config. The module of each task has the same interface:
 
 * ``HEADLINE_METRICS``: metrics with a table and a panel each; ``TABLE_METRICS``: metrics of the full table.
-* ``evaluator_config(config, bootstrap)``: the config's evaluator, with what the sweep adds to it.
+* ``evaluator_config(config, bootstrap)``: the config's evaluator, with the metrics and intervals that the sweep adds.
 * ``read_metrics(metrics, config)``: the evaluator's metrics in percent, by the names of ``TABLE_METRICS``.
 * ``batch_size(model, resolution)``: (height, width) in pixels of a batch of images of that resolution.
 * ``scaled_inference(model, scale)``: a context in which inference settings in pixels are scaled with the images.

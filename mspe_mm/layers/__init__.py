@@ -1,1 +1,1 @@
-"""What an image passes through, in plain PyTorch."""
+"""The parts of the forward pass, in plain PyTorch."""

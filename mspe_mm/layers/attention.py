@@ -81,12 +81,12 @@ def _attend_with_bias(q: Tensor, k: Tensor, v: Tensor, by_row: Tensor, by_column
 
 
 def _bias(by_row: Tensor, by_column: Tensor) -> Tensor:
-    """(B, heads, L, L): the key at (y', x') takes entry y' of the one and x' of the other."""
+    """(B, heads, L, L): ``by_row[..., y'] + by_column[..., x']`` for the key at (y', x')."""
     return (by_row.contiguous()[..., :, None] + by_column.contiguous()[..., None, :]).flatten(3)
 
 
 def _attend_with_codes(q: Tensor, k: Tensor, v: Tensor, by_row: Tensor, by_column: Tensor, dropout: float = 0.) -> Tensor:
-    """The relative terms as further channels of q; k has 1 there at its own row and column and 0 elsewhere.
+    """Append the relative terms to the channels of q, and the one-hot row and column of each token to those of k.
 
     Then q . k is the whole logit, and no (L x L) tensor exists outside the kernel.
     """

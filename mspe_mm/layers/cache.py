@@ -29,9 +29,10 @@ def is_transformed() -> bool:
 def shared_constant(maxsize: int) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
     """Decorator: the tensor that a pure function returns for its arguments is computed once and shared by all callers.
 
-    The modes of the first caller have no effect on it. Those that can be left are left. A trace, ``torch.func`` and the fake
-    tensors of an export belong to a thread, so there it is computed in a thread of its own, which takes milliseconds.
-    ``torch.compile`` traces the function itself. The function takes hashable arguments by position.
+    The modes of the first caller have no effect on the tensor. Gradient, inference and torch-function modes are switched off
+    while it is computed. A trace, ``torch.func`` and the fake tensors of an export cannot be switched off, but belong to one
+    thread: there the tensor is computed in a new thread, which takes milliseconds. ``torch.compile`` traces the function
+    itself. The function takes hashable arguments by position.
 
     Args:
         maxsize: Most tensors kept.
@@ -58,8 +59,8 @@ def shared_constant(maxsize: int) -> Callable[[Callable[..., Tensor]], Callable[
 class DerivedTensors:
     """Tensors that a module computes from its parameters alone, kept while the parameters do not change.
 
-    They are no part of a state dict, and copies and pickles of the module start without. Where a gradient is needed, and
-    while a call is recorded or transformed, nothing is kept or taken. Several threads may share them.
+    They are not part of a state dict, and copies and pickles of the module start empty. If a gradient is needed, or the call
+    is traced or transformed, nothing is stored and nothing is reused. Several threads may share an instance.
 
     Args:
         limit: Largest number of entries.
@@ -73,9 +74,9 @@ class DerivedTensors:
         self._computed_from: list[tuple] = []
 
     def get(self, key: Hashable, parameters: Sequence[Tensor], compute: Callable[[], Any]) -> Any:
-        """``compute()``, or what it returned for the same key and the same values of ``parameters``.
+        """``compute()``, or its earlier result for the same key and the same values of ``parameters``.
 
-        ``key`` has to tell apart everything beside the parameters that the result depends on.
+        ``key`` has to contain everything besides the parameters that the result depends on.
         """
         if is_transformed() or (torch.is_grad_enabled() and any(p.requires_grad for p in parameters)):
             return compute()
@@ -84,7 +85,7 @@ class DerivedTensors:
                 self.clear()
             if key in self._kept:
                 return self._kept[key]
-            # Ordinary tensors whatever mode the first caller is in: those of inference mode cannot be trained through.
+            # The first caller may be in inference mode, whose tensors autograd would refuse later.
             with torch.inference_mode(False), torch.no_grad():
                 value = compute()
             if len(self._kept) >= self.limit or self.nbytes + _nbytes(value) > self.max_bytes:
@@ -126,7 +127,7 @@ def _is_real(value: Any) -> bool:
 
 
 def _snapshot(tensors: Sequence[Tensor]) -> list[tuple]:
-    """The tensors, each with what tells later whether it has changed: its address and version, on the CPU a copy as well.
+    """The tensors, each with its address and version, and on the CPU with a copy: enough to detect a later change.
 
     Comparing contents also sees writes through ``.data``, which do not count as versions; on an accelerator it would
     make the host wait for the device at every forward pass.

@@ -18,7 +18,7 @@ from .call_scope import CallScope
 
 @dataclass(frozen=True)
 class Choice:
-    """What is set for a call. The default sets nothing.
+    """The settings of a call. The default sets nothing.
 
     Args:
         kernel: Index of the kernel in ``kernel_sizes``; None for the kernel of the nearest resolution (Eq. 10).
@@ -40,7 +40,7 @@ _choices: CallScope[Mapping[int, Choice]] = CallScope({})
 
 
 def choice_for(layer: nn.Module) -> Choice:
-    """What is set for the current call of ``layer``."""
+    """The settings of the current call of ``layer``."""
     return _choices.value.get(id(layer), DEFAULT)
 
 

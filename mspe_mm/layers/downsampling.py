@@ -1,4 +1,4 @@
-"""The downsampling model: how the images that a patch kernel sees lost their resolution."""
+"""The downsampling model: how the images of a patch kernel were downsampled."""
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from .resize import ANTIALIASED, check_correlation, check_interpolation, resize_
 
 @dataclass(frozen=True)
 class Downsampling:
-    """How images lose their resolution, and how alike their neighbouring pixels are.
+    """How images were downsampled, and how strongly their neighbouring pixels are correlated.
 
     Args:
         interpolation: ``'bilinear'``, ``'bicubic'``, ``'area'`` or ``'nearest'``, see :mod:`mspe_mm.layers.resize`.
@@ -37,7 +37,7 @@ class Downsampling:
 
     @classmethod
     def of(cls, settings: Downsampling | Mapping | None) -> Downsampling:
-        """The model that ``settings`` describe: one already, a dict of its arguments, or None for the default.
+        """The downsampling model of ``settings``: an instance, a dict of arguments, or None for the default.
 
         Raises:
             InputError: For an unknown argument, with the nearest valid name.

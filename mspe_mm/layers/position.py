@@ -28,7 +28,7 @@ def resample_positions(table: Tensor, grid: tuple[int, int], table_grid: tuple[i
         interpolation: ``'bicubic'``, as in ViTDet, or ``'bilinear'``.
 
     Returns:
-        (1, rows, columns, D); the table's own values, untouched, where the grid is its own.
+        (1, rows, columns, D); the table's own values, unchanged, if ``grid`` is its own grid.
 
     Raises:
         ValueError: If the number of positions is not that of the grid.
@@ -37,7 +37,7 @@ def resample_positions(table: Tensor, grid: tuple[int, int], table_grid: tuple[i
     positions = table.shape[1]
     rows, columns = table_grid or (math.isqrt(positions), ) * 2
     if rows * columns != positions:
-        raise ValueError(f'a table of {positions} positions is no {rows} x {columns} grid: give its table_grid, and the '
+        raise ValueError(f'a table of {positions} positions is not a {rows} x {columns} grid: give its table_grid, and the '
                          'number of extra_tokens before it')
     table = table.unflatten(1, (rows, columns))
     if (rows, columns) == tuple(grid):
@@ -66,7 +66,7 @@ def sinusoidal_positions(length: int, dim: int) -> Tensor:
 
 @shared_constant(maxsize=32)
 def sinusoids(length: int, dim: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """:func:`sinusoidal_positions`, kept where they are used."""
+    """:func:`sinusoidal_positions` on a device and in a dtype, computed once."""
     return sinusoidal_positions(length, dim).to(device, dtype)
 
 

@@ -4,7 +4,7 @@ Resizing a patch ``x`` is linear, ``vec(resize(x)) = B vec(x)``, and separable, 
 made for ``x`` is carried over to the resized patch by ``w' = pinv(B^T) vec(w)`` (FlexiViT; MSPE Eq. 6), which by the
 same separability is ``W' = P_h W P_w^T`` with ``P = pinv(B^T)`` of one axis: no matrix over whole patches is needed.
 
-``B`` has to be the map that the images really went through, so the downsampling model is explicit everywhere:
+``B`` has to be the resize map of the images, so the downsampling model is explicit everywhere:
 
 ==================================  =====================================================================
 ``interpolation``, ``antialias``    the same as
@@ -17,9 +17,9 @@ same separability is ``W' = P_h W P_w^T`` with ``P = pinv(B^T)`` of one axis: no
 ``'nearest'``                       OpenCV ``INTER_NEAREST``, ``F.interpolate(mode='nearest')``
 ==================================  =====================================================================
 
-``antialias`` has no meaning for ``'area'`` and ``'nearest'`` and is ignored there. Beyond the rounding to 8 bits: PIL also
-clips bicubic's overshoot to 0..255 between its two passes; ``INTER_AREA`` is an area average only where no axis grows;
-and where an edge falls exactly between two pixels, ``'nearest'`` may take the one or the other.
+``antialias`` has no meaning for ``'area'`` and ``'nearest'`` and is ignored there. Besides rounding to 8 bits, there are
+three differences: PIL clips bicubic's overshoot to 0..255 between its two passes; ``INTER_AREA`` is an area average only if
+no axis grows; and ``'nearest'`` may take either pixel if an edge falls exactly between two pixels.
 """
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def resize_image(image: Tensor, size: tuple[int, int], interpolation: str = 'bil
         antialias: See the module's table.
 
     Returns:
-        (B, C, height, width) in the dtype of ``image``; ``image`` itself when the size is its own.
+        (B, C, height, width) in the dtype of ``image``; ``image`` itself if it has this size.
 
     Raises:
         ValueError: For a size below 1 or an unknown interpolation.
@@ -102,22 +102,22 @@ def pi_resize(weight: Tensor, size: tuple[int, int], interpolation: str = 'bilin
     """Pseudo-inverse resize of patch kernels: ``W' = P_h W P_w^T`` (FlexiViT; MSPE Eq. 6).
 
     Growing is exact, ``<resize(x), w'> = <x, w>`` for every patch ``x`` (Eq. 5). Shrinking is the least-squares optimum for
-    patches of white noise, or with ``correlation`` for patches whose pixels are correlated as those of images are: with
-    covariance ``S = S_h (x) S_w`` the optimum is ``(B S B^T)^-1 B S vec(w)``, of separable factors too. A correlation
-    between channels changes nothing: ``B`` is the same on all of them and it cancels.
+    patches of white noise, or with ``correlation`` for patches whose pixels are correlated as in images: with
+    covariance ``S = S_h (x) S_w`` the optimum is ``(B S B^T)^-1 B S vec(w)``, which is separable too. A correlation
+    between channels cancels, because ``B`` is the same for all channels.
 
     Args:
         weight: (..., h, w) patch kernels, floating point.
         size: (height, width) to resize the kernels to.
         interpolation: The model by which the *images* are resized, one of :data:`INTERPOLATIONS`.
         antialias: See the module's table.
-        correlation: rho of ``S_ij = rho^|i - j|`` along each axis, from 0 (white noise: PI-resize) to less than 1. Of use
-            where the images are known by nothing else; photographs are near 1.
+        correlation: rho of ``S_ij = rho^|i - j|`` along each axis, from 0 (white noise: PI-resize) to less than 1. Useful
+            without images to calibrate from; photographs are near 1.
 
     Returns:
         (..., height, width) in the dtype and on the device of ``weight``, differentiable with respect to it. The factors are
-        made in float64. The products are computed in float64 where float32 could be rounded to TF32 or bfloat16, see
-        :func:`_product_dtype`; autocast has no effect. ``weight`` itself when the size is its own.
+        computed in float64. The products are computed in float64 where float32 could be rounded to TF32 or bfloat16, see
+        :func:`_product_dtype`; autocast has no effect. ``weight`` itself if it has this size.
 
     Raises:
         ValueError: For a size that is not two numbers from 1, an unknown interpolation or a correlation out of range.
@@ -150,8 +150,8 @@ def _pi_factor(out_size: int, in_size: int, interpolation: str, antialias: bool,
 def least_squares_factor(matrix: Tensor, correlation: float = 0.) -> Tensor:
     """``P`` for one axis of ``B``, (out, in) both: it minimises ``|L^T (B^T w' - w)|`` for S = L L^T of ``correlation``.
 
-    ``P = pinv(L^T B^T) L^T``, and ``pinv(B^T)`` for white noise. Of the many optima of a growing axis these are the
-    shortest, one and the same: there S makes no difference.
+    ``P = pinv(L^T B^T) L^T``, and ``pinv(B^T)`` for white noise. A growing axis has many optima. The result is the shortest
+    one, which does not depend on S.
     """
     if not correlation:
         return torch.linalg.pinv(matrix.T)
@@ -161,7 +161,7 @@ def least_squares_factor(matrix: Tensor, correlation: float = 0.) -> Tensor:
 
 
 def _product_dtype(weight: Tensor) -> torch.dtype:
-    """float32 where products of float32 are exact to their rounding, else float64.
+    """float32 if PyTorch computes float32 products in full precision, else float64.
 
     ``torch.set_float32_matmul_precision`` and the flags behind it round the factors of float32 products: to TF32 on CUDA
     devices, to bfloat16 on some CPUs. No such setting rounds float64.
@@ -184,7 +184,7 @@ def _rounds_float32_products() -> bool:
 
 
 def _full_precision(device: torch.device) -> AbstractContextManager:
-    """A context in which autocast leaves products alone."""
+    """A context without autocast."""
     return nullcontext() if device.type == 'meta' else torch.autocast(device.type, enabled=False)
 
 
@@ -203,6 +203,6 @@ def check_interpolation(interpolation: str) -> None:
 
 
 def check_correlation(correlation: float) -> None:
-    """Raise a ValueError if ``correlation`` is none of neighbouring pixels."""
+    """Raise a ValueError if ``correlation`` is not from 0 to less than 1."""
     if not 0 <= correlation < 1:
         raise ValueError(f'correlation must be from 0 to less than 1, got {correlation}')

@@ -1,4 +1,4 @@
-"""Which patch kernel sees which resolution: token grid, kernel choice, and what is drawn in training.
+"""How a resolution determines the token grid and the patch kernel, and which patch sizes training draws.
 
 All sizes are (height, width). A resolution and a patch size are two names for one thing once the token grid ``N`` is
 fixed: a kernel of ``k`` pixels is native to the resolution ``k N``.
@@ -85,7 +85,7 @@ def choose_kernel(resolution: tuple[int, int], grid_size: tuple[int, int], kerne
         kernel_sizes: Native patch sizes ``k_i`` in pixels; kernel i is native to ``r_i = k_i N``.
 
     Returns:
-        The index i; of two at the same distance that of the larger kernel, which keeps more of the pretrained one.
+        The index i. Of two kernels at the same distance it is the larger, which keeps more of the pretrained kernel.
     """
     # Squares of whole numbers, so that equal distances are equal.
     distances = [(k * grid_size[0] - resolution[0])**2 + (k * grid_size[1] - resolution[1])**2 for k in kernel_sizes]
@@ -103,7 +103,7 @@ def sampling_range(kernel_sizes: Sequence[int], index: int, sampling: str = 'dou
         kernel_sizes: Native patch sizes in pixels, ascending.
         index: Which kernel.
         sampling: ``'double'`` is [k / 2, 2 k], what the paper's authors ran. ``'partition'`` is the kernel's own share of
-            [k_1 / 2, 2 k_K], cut half-way between neighbours: what the paper's text says, and where Eq. 10 sends images.
+            [k_1 / 2, 2 k_K], cut half-way between neighbours: the paper's text, and the sizes that Eq. 10 gives the kernel.
             ``'native'`` is k alone.
 
     Returns:

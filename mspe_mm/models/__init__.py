@@ -1,1 +1,1 @@
-"""Giving a built model the MSPE layer, finding it there, and the files that keep its weights."""
+"""Converting a built model, finding its MSPE layer, and the files of its weights: adapters and checkpoints."""

@@ -1,7 +1,7 @@
 """Adapters: the tuned kernels alone, in a safetensors file of a few megabytes that is safe to share.
 
-The file holds the parameters of ``MultiScalePatchEmbed.kernels`` and, as metadata, what they were tuned for. An adapter
-belongs to one pretrained kernel, which it names by its digest.
+The file holds the parameters of ``MultiScalePatchEmbed.kernels`` and, as metadata, the settings of the layer. An adapter
+belongs to one pretrained kernel, which the metadata identify by its digest.
 """
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ..version import __version__
 
 FORMAT = 'mspe_mm.adapter/1'
 MAX_WEIGHT = 1e6
-"""A larger absolute value in a kernel is no result of tuning, but of divergence or damage."""
+"""A larger absolute value in a kernel means that tuning diverged or the file is damaged."""
 
 _METADATA: dict[str, type | list[type]] = dict(
     base_digest=str, embed_dims=int, in_channels=int, patch_size=int, base_kernel=int, base_resolution=[int],
@@ -34,7 +34,7 @@ _METADATA: dict[str, type | list[type]] = dict(
 
 
 def base_digest(patch_embed: MultiScalePatchEmbed) -> str:
-    """SHA-256 of the pretrained kernel and bias in float32: which model an adapter belongs to.
+    """SHA-256 of the pretrained kernel and bias in float32: it identifies the model of an adapter.
 
     A model that was cast to half precision has another digest: load adapters before casting.
     """
@@ -61,9 +61,9 @@ def describe(patch_embed: MultiScalePatchEmbed) -> dict[str, str]:
 
 
 def save_adapter(patch_embed: MultiScalePatchEmbed, path: str | Path, training_seconds: float | None = None) -> None:
-    """Write the layer's kernels, and how long they took to train, to ``path``.
+    """Write the layer's kernels, and the seconds that they took to train, to ``path``.
 
-    An older file there survives if this one cannot be written.
+    An existing file at ``path`` survives if the new one cannot be written.
 
     Raises:
         InputError: If the kernels have diverged: :func:`load_adapter` would refuse them.
@@ -74,7 +74,7 @@ def save_adapter(patch_embed: MultiScalePatchEmbed, path: str | Path, training_s
         metadata = describe(patch_embed)
         if training_seconds is not None:
             metadata['training_seconds'] = json.dumps(training_seconds)
-        Path(temporary).write_bytes(save(tensors, metadata))    # by Python: a full disk is an OSError
+        Path(temporary).write_bytes(save(tensors, metadata))    # save_file would not raise an OSError on a full disk
 
 
 class AdapterMismatchError(InputError):
@@ -148,21 +148,21 @@ def read_adapter(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise InputError(f'adapter {path} cannot be read, it is damaged or no safetensors file: '
+        raise InputError(f'adapter {path} cannot be read, it is damaged or not a safetensors file: '
                          f'{_one_line(error)}') from error
     if metadata.get('format') != FORMAT:
-        raise InputError(f'{path} is no adapter of this version: its format is {metadata.get("format")}, not {FORMAT}')
+        raise InputError(f'{path} is not an adapter of this version: its format is {metadata.get("format")}, not {FORMAT}')
     _check_metadata(path, metadata, tensors)
     check_values(tensors, f'adapter {path} is damaged')
     return tensors, metadata
 
 
 def check_values(tensors: dict[str, Tensor], problem: str) -> None:
-    """Refuse kernels that no tuning makes: NaN, infinite, above :data:`MAX_WEIGHT`, or no real floating-point numbers.
+    """Refuse kernels that are NaN, infinite, above :data:`MAX_WEIGHT`, or not real floating-point numbers.
 
     Args:
         tensors: By name.
-        problem: How the sentence begins.
+        problem: Beginning of the message.
 
     Raises:
         InputError: Naming the tensor.
@@ -180,7 +180,7 @@ def _check_metadata(path: str | Path, metadata: dict[str, str], tensors: dict[st
     values = {}
     for key, kind in _METADATA.items():
         if key not in metadata:
-            continue    # what an older version did not write; load_adapter says what has to be there
+            continue    # an older version did not write it; load_adapter compares the settings that are required
         try:
             values[key] = json.loads(metadata[key])
         except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""Reading checkpoints, and whether they fit."""
+"""Reading checkpoints safely, and checking that they fit a model."""
 from __future__ import annotations
 
 import argparse
@@ -25,7 +25,7 @@ from .find import find_patch_embed
 
 _FORCE = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
 _trusting = CallScope(False)
-_safe = CallScope(False)    # leaving a nested torch.serialization.safe_globals would take from the outer one
+_safe = CallScope(False)    # leaving a nested torch.serialization.safe_globals would remove names of the outer one
 _lock = threading.RLock()    # the environment belongs to all threads
 
 
@@ -34,14 +34,14 @@ class UntrustedCheckpointError(InputError):
 
 
 def _statistic(owner: type, name: str) -> Callable:
-    """The ``getattr`` by which mmengine's ``HistoryBuffer`` saves its statistics, and nothing else."""
+    """Replaces ``getattr`` in checkpoints: it gives the statistics of mmengine's ``HistoryBuffer``, and nothing else."""
     if owner is not HistoryBuffer or name not in ('min', 'max', 'mean', 'current'):
         raise UntrustedCheckpointError(f'getattr of {owner} and {name!r}')
     return getattr(HistoryBuffer, name)
 
 
 def _safe_globals() -> list[Any]:
-    """What mmengine's checkpoints hold beside tensors and plain Python: logs, and numbers and arrays of NumPy."""
+    """Types in mmengine's checkpoints besides tensors and plain Python: logs, and numbers and arrays of NumPy."""
     core = np.zeros(1).__reduce__()[0].__module__.rpartition('.')[0]    # numpy.core; numpy._core since NumPy 2
     reconstruct, scalar = np.zeros(1).__reduce__()[0], np.float64(1).__reduce__()[0]
     found = [(HistoryBuffer, 'mmengine.logging.history_buffer.HistoryBuffer'), (_statistic, 'builtins.getattr'),
@@ -62,12 +62,12 @@ def trusting_checkpoints(trust: bool = True) -> Iterator[None]:
 
 @contextmanager
 def loading_safely() -> Iterator[None]:
-    """Within the context, ``torch.load`` runs no code of a file, whoever calls it: mmengine would, after a warning.
+    """Within the context, ``torch.load`` runs no code of a file. Without it, mmengine runs such code after a warning.
 
     In :func:`trusting_checkpoints` nothing changes.
 
     Raises:
-        UntrustedCheckpointError: If a file needs more than tensors, plain Python and what mmengine's checkpoints hold.
+        UntrustedCheckpointError: If a file has other types than tensors, plain Python and :func:`_safe_globals`.
     """
     if _trusting.value or _safe.value:
         yield
@@ -110,14 +110,14 @@ def read_checkpoint(filename: str | Path, map_location: str | Callable = 'cpu') 
         else:
             with loading_safely():
                 checkpoint = CheckpointLoader.load_checkpoint(filename, map_location=map_location, logger='silent')
-    except Exception as error:    # a damaged pickle fails in any way
+    except Exception as error:    # a damaged pickle can raise any exception
         needed = _needed(error, filename)
         if needed:
             advice = '' if _has_safe_globals() else f' by PyTorch {torch.__version__} (2.6 reads those of mmengine)'
             raise UntrustedCheckpointError(
                 f'checkpoint {filename} cannot be read without running code{advice}: it needs {needed}') from error
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f'checkpoint {filename} cannot be read, it is truncated or no checkpoint: {reason}') from error
+        raise InputError(f'checkpoint {filename} cannot be read, it is truncated or not a checkpoint: {reason}') from error
     weights = weights_of(checkpoint)
     if not weights or not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in weights.items()):
         raise InputError(f'checkpoint {filename} holds no weights: it has neither a state_dict nor tensors')
@@ -125,7 +125,7 @@ def read_checkpoint(filename: str | Path, map_location: str | Callable = 'cpu') 
 
 
 def _needed(error: Exception, filename: str) -> str | None:
-    """What a file needs that loading safely refuses; None if the file is damaged."""
+    """The type or feature in a file that safe loading refuses; None if the file is damaged."""
     if isinstance(error, UntrustedCheckpointError):
         return str(error)
     name = re.search(r'GLOBAL ([\w.]+)', str(error))
@@ -141,7 +141,7 @@ def _needed(error: Exception, filename: str) -> str | None:
 def weights_of(checkpoint: Any) -> dict[str, Tensor]:
     """The state dict of a checkpoint: mmengine's ``'state_dict'``, MAE's ``'model'``, or the checkpoint itself.
 
-    The ``module.`` that DistributedDataParallel puts before every name is left out. Empty for what is no checkpoint.
+    The prefix ``module.`` of DistributedDataParallel is removed. Empty if ``checkpoint`` is not a checkpoint.
     """
     for key in ('state_dict', 'model'):
         checkpoint = checkpoint.get(key, checkpoint) if isinstance(checkpoint, dict) else {}
@@ -167,12 +167,12 @@ def load_weights(model: nn.Module, filename: str) -> dict:
         InputError: If it cannot be read or is of another model.
     """
     state_dict, checkpoint = read_weights(model, filename)
-    model.load_state_dict(state_dict, strict=False)    # strict but for BatchNorm's counters: check_fits has looked
+    model.load_state_dict(state_dict, strict=False)    # check_fits is strict, except for BatchNorm's counters
     return checkpoint
 
 
 def read_weights(model: nn.Module, filename: str) -> tuple[dict[str, Tensor], dict]:
-    """What :func:`load_weights` would load, under the names of ``model``, and the checkpoint."""
+    """The state dict that :func:`load_weights` would load, under the names of ``model``, and the checkpoint."""
     checkpoint = read_checkpoint(filename)
     state_dict = named_for(model, weights_of(checkpoint))
     check_fits(model, state_dict, filename)
@@ -180,14 +180,14 @@ def read_weights(model: nn.Module, filename: str) -> tuple[dict[str, Tensor], di
 
 
 def training_seconds(log_scalars: dict) -> float | None:
-    """How long the steps of a training took, by what mmengine's ``message_hub`` has logged; None if it has not."""
+    """Seconds that the steps of a training took, from the scalars that mmengine logged; None if it logged no times."""
     return float(log_scalars['train/time'].data[0].sum()) if 'train/time' in log_scalars else None
 
 
 def check_fits(model: nn.Module, state_dict: dict[str, Tensor], filename: str) -> None:
-    """Raise an InputError that says how if ``state_dict`` is not that of ``model``.
+    """Raise an InputError that lists the differences if ``state_dict`` does not fit ``model``.
 
-    Added patch kernels may be missing: a stock checkpoint has none, and the layer then makes them.
+    The added patch kernels may be missing: a stock checkpoint has none, and the layer then initialises them.
     """
     expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     given = {name: tuple(value.shape) for name, value in state_dict.items()}

@@ -1,8 +1,8 @@
-"""Give a built model the MSPE layer: one convolution is replaced, everything else stays.
+"""Convert a built model: the MSPE layer replaces its patch embedding, and nothing else changes.
 
 A patch embedding is recognised by its structure, not by its class: a module of one convolution, the model's first, and at
-most a norm. The new layer and the host's own are run on an image of the base resolution and have to return the same. So the
-transformers of mmseg, mmdet and timm can be converted, and all others of that structure.
+most a norm. The new layer and the host's own are run on an image of the base resolution, and their outputs have to be equal.
+So the transformers of mmseg, mmdet and timm can be converted, and all others of that structure.
 """
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def convert_patch_embed(model: nn.Module,
     """Replace the patch embedding of ``model``, in place, by the MSPE layer.
 
     Parameter names stay the host's, with ``kernels`` beside them, so that stock checkpoints load with ``strict=True``
-    afterwards; weights that are loaded before are kept. At the base resolution the model's output is what it was, bit for
-    bit. Of hierarchical models the first stage's embedding is replaced: the grids of all stages follow its token grid.
+    afterwards. Weights that were loaded before are kept. At the base resolution the model's output does not change, bit for
+    bit. In hierarchical models the embedding of the first stage is replaced: the grids of all stages follow its token grid.
 
     Args:
         model: A model, or its backbone.
@@ -40,13 +40,13 @@ def convert_patch_embed(model: nn.Module,
         kernel_sizes: Native patch sizes of the kernels in pixels, one of them the host's; by default its quarters.
         **settings: ``kernel_policy``, ``parameterization``, ``tune_base`` and ``downsampling`` of
             :class:`~mspe_mm.layers.patch_embed.MultiScalePatchEmbed`. ``interpolation``, ``antialias`` and ``correlation``
-            may also be given by themselves.
+            may also be given as separate arguments.
 
     Returns:
         The new layer.
 
     Raises:
-        InputError: If the model has no such patch embedding, saying why, or the settings do not fit it.
+        InputError: If the model has no such patch embedding, with the reason, or the settings do not fit it.
     """
     name, stock, proj_name = _find_stock(model)
     conv = getattr(stock, proj_name)
@@ -82,9 +82,9 @@ def convert_patch_embed(model: nn.Module,
 
 @contextmanager
 def following_base(layer: MultiScalePatchEmbed) -> Iterator[None]:
-    """Reset the patch kernels if the block changes the pretrained kernel and leaves them as they were.
+    """Reset the patch kernels if the block changes the pretrained kernel, but not them.
 
-    A host that initialises its weights anew does so: it has no code for the patch kernels.
+    This happens if a host initialises its weights, because it has no code for the patch kernels.
     """
     before = [[p.detach().clone() for p in part.parameters()] for part in (layer.base, layer.kernels)]
     yield
@@ -145,7 +145,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _rest_of(stock: nn.Module, conv: nn.Conv2d) -> str | None:
-    """What the host does with a remainder smaller than a patch, as the layer's ``padding``."""
+    """How the host pads a remainder smaller than a patch, as the layer's ``padding``."""
     if conv.kernel_size != conv.stride or getattr(stock, 'dynamic_img_pad', False):    # timm's name for it
         return 'corner'
     return getattr(getattr(stock, 'adap_padding', None), 'padding', None)    # mmcv's
@@ -153,13 +153,13 @@ def _rest_of(stock: nn.Module, conv: nn.Conv2d) -> str | None:
 
 @torch.no_grad()
 def _match_output(layer: MultiScalePatchEmbed, stock: nn.Module, where: str, size: tuple[int, int]) -> None:
-    """Set ``layout`` and ``with_grid`` of the layer's ``host`` so that it returns what ``stock`` does.
+    """Set ``layout`` and ``with_grid`` of the layer's ``host`` so that its output equals that of ``stock``.
 
     Raises:
-        InputError: If there are none.
+        InputError: If no setting gives that output.
     """
     weight = layer.base.weight
-    # An image without equal pixels, the same at every call, that takes no random numbers from the program.
+    # No two pixels are equal. The image is the same at every call, and uses none of the program's random numbers.
     image = torch.arange(layer.in_channels * size[0] * size[1], device=weight.device).mul(12.9898).sin().to(weight.dtype)
     image = image.view(1, layer.in_channels, *size)
     twin = copy.deepcopy(layer).eval()
@@ -178,5 +178,5 @@ def _match_output(layer: MultiScalePatchEmbed, stock: nn.Module, where: str, siz
             found = twin(image)
             if torch.allclose(found[0] if with_grid else found, tokens):
                 return
-    raise InputError(f'{where} cannot be converted: {type(stock).__name__} does something else than to convolve and '
-                     'normalise, or returns it in another form')
+    raise InputError(f'{where} cannot be converted: {type(stock).__name__} computes more than a convolution and a norm, or '
+                     'returns its tokens in an unknown layout')

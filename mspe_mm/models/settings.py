@@ -12,7 +12,7 @@ host."""
 
 
 def split_layer_settings(settings: dict[str, Any], backbone: type) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Keyword arguments of a backbone, apart: those of its MSPE layer, and its own.
+    """Split the keyword arguments of a backbone into those of its MSPE layer and its own.
 
     Args:
         settings: All of them.

@@ -1,4 +1,4 @@
-"""The MSPE layer with what timm's models read of their patch embedding."""
+"""The MSPE layer with the attributes that timm's models read from their patch embedding."""
 from __future__ import annotations
 
 from ..errors import InputError
@@ -6,7 +6,7 @@ from ..layers.patch_embed import MultiScalePatchEmbed
 
 
 class TimmPatchEmbed(MultiScalePatchEmbed):
-    """A stand-in for ``timm.layers.PatchEmbed``, by its interface alone: timm is not needed."""
+    """The MSPE layer with the interface of ``timm.layers.PatchEmbed``; timm is not imported."""
 
     @property
     def img_size(self) -> tuple[int, int]:

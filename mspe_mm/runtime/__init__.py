@@ -1,1 +1,1 @@
-"""What the command lines share, over mmengine: the runner, hooks, checks of the input and error messages."""
+"""The shared parts of the command lines, on top of mmengine: the runner, hooks, checks of the input and error messages."""

@@ -20,11 +20,11 @@ _prctl = ctypes.CDLL(None).prctl if sys.platform == 'linux' else None
 
 
 def run_to_end(command: Sequence[str], output: IO[str]) -> int:
-    """Run a command, and leave no process of it when this one is stopped.
+    """Run a command. If this process is stopped, the command and its children end too.
 
-    The command has a process group of its own. SIGTERM, SIGINT or any exception in this process ends the group before it
-    goes on. After a SIGKILL of this process Linux ends the command; its children, such as workers that load data, then find
-    their parent gone and end too. On other systems the command survives a SIGKILL of this process.
+    The command has a process group of its own. SIGTERM, SIGINT or any exception in this process ends the group before this
+    process continues. After a SIGKILL of this process Linux ends the command; its children, such as workers that load data,
+    notice the end of their parent and end too. On other systems the command survives a SIGKILL of this process.
 
     Args:
         command: Program and arguments.
@@ -38,7 +38,7 @@ def run_to_end(command: Sequence[str], output: IO[str]) -> int:
     def follow_parent() -> None:    # in the child, between fork and exec
         if _prctl:
             _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-            if os.getppid() != parent:    # it ended before the line above
+            if os.getppid() != parent:    # the parent ended before prctl
                 os._exit(1)
 
     with sigterm_as_exit(), subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,

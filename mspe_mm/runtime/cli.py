@@ -1,4 +1,4 @@
-"""What every tool does: arguments, config, and one sentence instead of a traceback."""
+"""The common part of all tools: arguments, config, and one sentence instead of a traceback."""
 from __future__ import annotations
 
 import argparse
@@ -34,21 +34,21 @@ WRONG_PATH = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDI
               errno.ENAMETOOLONG)
 
 LARGEST_SCALE = 8
-"""Largest side of an image, in those of the base resolution. The batch has 64 times the pixels then, and so many times the
-tokens where they follow the image; a kernel of 16 px becomes 128 px, whose pseudo-inverse is still fast."""
+"""Largest side of an image, as a multiple of the base resolution. The batch then has 64 times the pixels, and 64 times the
+tokens if the grid follows the image. A kernel of 16 px becomes 128 px, whose pseudo-inverse is still fast."""
 
 LARGEST_BUDGET = 16
-"""Largest number of tokens, in those of the base grid. Attention costs its square, 256 times as much, and a position table
-is stretched four times along each side: no result beyond it is of use."""
+"""Largest number of tokens, as a multiple of the base grid. Attention then costs 256 times as much, and position tables are
+stretched four times along each side: larger grids give no useful results."""
 
 TRUST = argparse.ArgumentParser(add_help=False)
-"""The option that :func:`run` reads before a tool does; a parent of every tool's parser."""
-TRUST.add_argument('--trust-checkpoint', action='store_true', help='read checkpoints that need to run code of their own; '
+"""The option that :func:`run` reads before the tool parses its arguments; a parent of every tool's parser."""
+TRUST.add_argument('--trust-checkpoint', action='store_true', help='let checkpoints run their own code while they are read; '
                    'only for files from a source that you trust')
 
 
 class Options(DictAction):
-    """mmengine's, whose errors are argparse's."""
+    """mmengine's ``DictAction``; argparse reports its errors."""
 
     def __call__(self, *args, **kwargs) -> None:
         try:
@@ -76,15 +76,16 @@ def parser(description: str, checkpoint: bool = False) -> argparse.ArgumentParse
 
 
 def add_speed_arguments(parser: argparse.ArgumentParser) -> None:
-    """How a model that is only tested may run faster, see :func:`speed_up`."""
+    """Add the arguments that make tests faster, see :func:`speed_up`."""
     parser.add_argument('--amp', nargs='?', const=DTYPES[0], choices=DTYPES, metavar='DTYPE',
                         help=f'mixed precision: {" or ".join(DTYPES)}; default %(const)s')
     parser.add_argument('--compile', action='store_true', help="compile the encoder's blocks")
-    parser.add_argument('--channels-last', action='store_true', help='convolutions of necks and heads channels-last')
+    parser.add_argument('--channels-last', action='store_true', help='run the convolutions of necks and heads in the '
+                        'channels-last memory format')
 
 
 def load_config(args: argparse.Namespace) -> Config:
-    """The config of a tool's arguments, as it is written.
+    """The config that a tool's arguments name, with their ``--cfg-options``.
 
     Raises:
         InputError: If the config is missing or not a config.
@@ -118,14 +119,14 @@ def read_config(path: str | Path, options: dict | None = None) -> Config:
 
 
 def loads_own_weights(cfg: Config) -> bool:
-    """Whether the model of a config is made with trained weights, as timm's models can be."""
+    """Whether the model of a config is built with trained weights, as timm's models can be."""
     return 'timm_name' in cfg.model and bool(cfg.model.get('pretrained') or cfg.model.get('checkpoint'))
 
 
 def require_weights(cfg: Config, args: argparse.Namespace) -> None:
     """Raise an InputError if neither the arguments nor the config name trained weights."""
     if not (args.checkpoint or loads_own_weights(cfg)):
-        raise InputError(f'the model of {args.config} has no trained weights of its own: give a CHECKPOINT after it')
+        raise InputError(f'the model of {args.config} has no trained weights of its own: give a CHECKPOINT after the config')
 
 
 def resolution(text: str) -> list[int]:
@@ -140,7 +141,7 @@ def token_grid(text: str) -> list[int]:
 
 def _lengths(text: str, what: str, unit: str) -> list[int]:
     if not re.fullmatch(r'[1-9]\d*(x[1-9]\d*)?', text):
-        raise argparse.ArgumentTypeError(f'{text!r} is no {what}: give a positive {unit}')
+        raise argparse.ArgumentTypeError(f'{text!r} is not a {what}: give a positive {unit}')
     return [int(length) for length in text.split('x')]
 
 
@@ -156,7 +157,7 @@ def not_negative(text: str) -> int:
 
 def _whole(text: str, least: int) -> int:
     if not re.fullmatch(r'-?\d+', text) or int(text) < least:
-        raise argparse.ArgumentTypeError(f'{text!r} is no whole number from {least}')
+        raise argparse.ArgumentTypeError(f'{text!r} is not a whole number of at least {least}')
     return int(text)
 
 
@@ -244,7 +245,7 @@ def build_runner(cfg: Config) -> Runner:
 
 
 def speed_up(model: torch.nn.Module, args: argparse.Namespace) -> dict:
-    """Have a runner's model run as the arguments of :func:`add_speed_arguments` say; returns what identifies such a run.
+    """Apply the arguments of :func:`add_speed_arguments` to a runner's model; returns the settings that identify the run.
 
     Raises:
         InputError: If it cannot.
@@ -281,7 +282,7 @@ def run(main: Callable[[], None], fast_products: bool = True) -> None:
         main: What the tool does.
         fast_products: Run it within :func:`~mspe_mm.runtime.fast_products.fast_cpu_products`.
     """
-    logging.raiseExceptions = False    # a log that cannot be written must not bury the sentence that says so
+    logging.raiseExceptions = False    # a traceback of a log that cannot be written would hide the sentence
     try:
         with (sigterm_as_exit(), trusting_checkpoints(TRUST.parse_known_args()[0].trust_checkpoint),
               fast_cpu_products(fast_products)):
@@ -289,7 +290,7 @@ def run(main: Callable[[], None], fast_products: bool = True) -> None:
     except UntrustedCheckpointError as error:
         sys.exit(f'error: {error}; pass --trust-checkpoint if you trust its source')
     except InputError as error:
-        # A data-loading worker hands on its error as a whole traceback; the sentence is what follows the class name.
+        # An error of a data-loading worker arrives as a whole traceback, in which the sentence follows the class name.
         sentence = str(error).strip().rpartition(f'{InputError.__name__}: ')[2]
         sys.exit(f'error: {sentence}')
     except OSError as error:
@@ -299,7 +300,7 @@ def run(main: Callable[[], None], fast_products: bool = True) -> None:
             sys.exit(f'error: {error.strerror}: {error.filename}')
         raise
     except Exception as error:
-        for code in FULL_DISK:    # PyTorch and safetensors raise errors of their own kinds, with the system's words
+        for code in FULL_DISK:    # PyTorch and safetensors raise their own exceptions, with the system's message
             if _mentions(error, code):
                 _disk_is_full(os.strerror(code))
         if sentence := config_error(error):

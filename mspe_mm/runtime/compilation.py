@@ -1,8 +1,8 @@
-"""Compiling what does not change with the resolution: the encoder's blocks.
+"""Compiling the encoder's blocks, which do not change with the resolution.
 
-The MSPE layer puts every image on the same token grid, so the blocks compiled for it serve a whole sweep of resolutions. The
-layer itself stays as it is: kernel, stride and padding are other numbers at every resolution, each of which would be a graph
-of little more than one convolution.
+The MSPE layer puts every image on the same token grid, so the compiled blocks serve a whole sweep of resolutions. The layer
+itself is not compiled: its kernel, stride and padding differ at every resolution, so each resolution would need a graph for
+little more than one convolution.
 """
 from __future__ import annotations
 
@@ -22,9 +22,8 @@ LEAST_VERSION = '2.6'    # from 2.5 on blocks of one kind share a graph; 2.6 bri
 def encoder_blocks(backbone: nn.Module) -> list[list[nn.Module]]:
     """The lists of blocks, or of stages of blocks, of a Transformer: its outermost lists of modules of one class.
 
-    Hosts are recognised by how they are built, not by their names: the list is ``layers`` in mmseg's ViT, ``blocks`` or
-    ``stages`` in timm's, and a list in each stage of a pyramid. Its members see tokens and at most a token grid, never the
-    image.
+    The lists are found by structure, not by name: the list is ``layers`` in mmseg's ViT, ``blocks`` or ``stages`` in timm's,
+    and a list in each stage of a pyramid. Its members get tokens and at most a token grid, never the image.
     """
     found = []
     for child in backbone.children():
@@ -43,15 +42,15 @@ def _are_blocks(members: list[nn.Module]) -> bool:
 
 
 def compile_blocks(model: nn.Module, **options) -> None:
-    """Have the blocks of a model's backbone compiled, in place, when they are first called.
+    """Compile the blocks of a model's backbone in place, at their first call.
 
     Parameters keep their names, so checkpoints and adapters load as before. Blocks of one kind share a graph. A second token
-    grid, as the method ``vanilla`` has them, brings a graph for any grid. When there are more than PyTorch's
-    ``recompile_limit``, it goes on without compiling.
+    grid, as with the method ``vanilla``, adds a graph for any grid. Beyond PyTorch's ``recompile_limit`` blocks run
+    uncompiled.
 
     Args:
         model: A model with a ``backbone``, or a backbone.
-        **options: Of ``torch.compile``.
+        **options: Arguments of ``torch.compile``.
 
     Raises:
         InputError: If this PyTorch is too old, or there are no blocks.
@@ -68,6 +67,6 @@ def compile_blocks(model: nn.Module, **options) -> None:
 
 
 def without_compiling() -> AbstractContextManager:
-    """A context in which compiled modules run as they are written, for tools that look at every operation."""
+    """A context in which compiled modules run uncompiled, for tools that observe every operation."""
     set_stance = getattr(torch.compiler, 'set_stance', None)
     return set_stance('force_eager') if set_stance else nullcontext()

@@ -1,7 +1,7 @@
-"""Checks of the data, so that a bad file ends a run with its name instead of a wrong number.
+"""Checks of the data: a bad file ends a run with a sentence that names it, instead of giving wrong figures.
 
 A data set is checked once it is built: :func:`check_data` puts a check around its loading transforms. Our runner does so for
-every data loader; :class:`DataCheckHook` does it for any other runner. The config stays as it is.
+every data loader; :class:`DataCheckHook` does it for any other runner. The config is not changed.
 """
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ BYTE_MODES = ('1', 'L', 'P')    # of PIL
 
 @TRANSFORMS.register_module()
 class CheckedLoading:
-    """Run a loading transform of the host and refuse what it lets through.
+    """Run a loading transform of the host, and refuse bad files that it accepts.
 
     Args:
         transform: The loading transform (``LoadImageFromFile``, ``LoadAnnotations``), or its config.
@@ -78,8 +78,8 @@ class CheckedLoading:
 
 
 def _check_bytes(path: str) -> None:
-    """Refuse a mask file of values that 8 bits cannot hold: the host keeps their last 8 bits."""
-    with suppress(OSError), Image.open(path) as image:    # what PIL does not know, another decoder has read
+    """Refuse a mask file whose values need more than 8 bits: the host keeps only the last 8 bits."""
+    with suppress(OSError), Image.open(path) as image:    # the host read files that PIL cannot read by another decoder
         if image.mode in BYTE_MODES:    # known from the header
             return
         values = np.asarray(image)
@@ -105,7 +105,7 @@ class DataCheckHook(Hook):
 
 
 def check_data(dataset: object, model: nn.Module) -> None:
-    """Have the loading transforms of a data set checked by :class:`CheckedLoading`, in place, and fit it to a model.
+    """Wrap the loading transforms of a data set in :class:`CheckedLoading`, in place, and match transforms to a model.
 
     Args:
         dataset: A built data set, or a wrapper such as ``ConcatDataset``.
@@ -162,7 +162,7 @@ def empty_data_set(dataset: dict) -> InputError:
 
 
 def data_set_error(dataset: dict, error: Exception) -> Exception:
-    """What to raise for a data set, given by its config, that the host could not read: ``error`` if no file is to blame."""
+    """The exception for a data set, given by its config, that the host could not read; ``error`` if no file is at fault."""
     if sentence := config_error(error):
         return sentence
     if 'need at least one array' in str(error):    # what mmengine's data set says of an empty list

@@ -1,7 +1,7 @@
 """Faster float32 linear layers on a CPU, as a choice of the program that runs a model.
 
-PyTorch computes float32 matrix products by MKL, which uses no more than AVX2 on processors that are not Intel's. oneDNN, by
-which PyTorch computes convolutions, uses AVX-512 there too: on an AMD EPYC the linear layers of a Transformer take half the
+PyTorch computes float32 matrix products by MKL, which uses at most AVX2 on processors that are not Intel's. oneDNN, which
+PyTorch uses for convolutions, uses AVX-512 there too: on an AMD EPYC the linear layers of a Transformer take half the
 time. No model is changed: within :func:`fast_cpu_products`, ``torch.nn.functional.linear`` is computed by oneDNN.
 """
 from __future__ import annotations
@@ -24,7 +24,7 @@ def fast_cpu_products(enabled: bool = True) -> AbstractContextManager:
     """A context in which this thread computes ``torch.nn.functional.linear``, and so every ``nn.Linear``, by :func:`linear`.
 
     Args:
-        enabled: Off, the context changes nothing.
+        enabled: If False, the context changes nothing.
     """
     return _LinearByOneDNN() if enabled else nullcontext()
 
@@ -56,7 +56,7 @@ class _LinearByOneDNN(TorchFunctionMode):
         kwargs = kwargs or {}
         if func is Tensor.unflatten and is_compiling():    # as a function it cannot be compiled (PyTorch 2.11)
             return args[0].unflatten(*args[1:], **kwargs)
-        return (linear if func is F.linear else func)(*args, **kwargs)    # the mode is off in here
+        return (linear if func is F.linear else func)(*args, **kwargs)    # the mode is off inside this method
 
 
 class _OneDNNLinear(torch.autograd.Function):
@@ -65,13 +65,13 @@ class _OneDNNLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: FunctionCtx, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         for_x, for_weight, _ = ctx.needs_input_grad
-        ctx.save_for_backward(x if for_weight else None, weight if for_x else None)    # of a frozen layer no input is kept
+        ctx.save_for_backward(x if for_weight else None, weight if for_x else None)    # a frozen layer keeps no input
         return _product(x, weight, bias)
 
     @staticmethod
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         x, weight = ctx.saved_tensors
-        # Gradients that are to be differentiated once more are plain PyTorch's.
+        # Double backward uses PyTorch's own function, which has all derivatives.
         product = F.linear if torch.is_grad_enabled() else _product
         rows = grad.flatten(0, -2)
         return (None if weight is None else product(grad, weight.T),

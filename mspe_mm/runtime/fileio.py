@@ -1,4 +1,4 @@
-"""Checkpoints that neither a full disk nor a kill can destroy, and finding the newest."""
+"""Checkpoints that survive a full disk or a kill, and finding the newest one."""
 from __future__ import annotations
 
 import logging
@@ -15,7 +15,7 @@ from ..models.checkpoint import UntrustedCheckpointError, read_checkpoint
 
 @register_backend('mspe_safe', force=True)
 class SafeLocalBackend(LocalBackend):
-    """mmengine's local files, except that a file is written whole or not at all, and removed only once its successor is.
+    """mmengine's ``LocalBackend``, but a file is written whole or not at all, and removed after its successor is written.
 
     ``CheckpointHook`` removes the best checkpoint so far before it writes the next: a write that fails would leave none.
     Here the removal waits for the write.
@@ -28,7 +28,7 @@ class SafeLocalBackend(LocalBackend):
             super().put(obj, temporary)
         while self._to_remove:
             old = self._to_remove.pop()
-            if Path(old).absolute() != Path(filepath).absolute():    # else it has just been written anew
+            if Path(old).absolute() != Path(filepath).absolute():    # otherwise it has just been written again
                 super().remove(old)
 
     def remove(self, filepath: str) -> None:
@@ -38,9 +38,9 @@ class SafeLocalBackend(LocalBackend):
 def latest_checkpoint(work_dir: str | Path) -> str | None:
     """The newest complete checkpoint of the training in ``work_dir``; None if it has saved none.
 
-    ``last_checkpoint`` is a hint only: a kill can leave it empty or behind, and what it names can be gone. The newest is the
-    one of the highest epoch or iteration; where ``last_checkpoint`` names a file, that file and what was written after it. A
-    checkpoint that cannot be read is passed over for the one before, with a warning.
+    ``last_checkpoint`` is a hint only: after a kill it can be empty or outdated, or name a missing file. The newest
+    checkpoint has the highest epoch or iteration. If ``last_checkpoint`` names an existing file, higher numbers count only
+    if they were written after that file. A checkpoint that cannot be read is skipped with a warning.
 
     Raises:
         InputError: If the training has saved checkpoints and none of them can be read.

@@ -21,10 +21,10 @@ from .fileio import SafeLocalBackend
 
 
 class SafeCheckpointHook(CheckpointHook):
-    """mmengine's hook, except that a kill at any moment leaves a complete checkpoint that ``last_checkpoint`` names.
+    """mmengine's hook, but after a kill at any moment ``last_checkpoint`` names a complete checkpoint.
 
-    mmengine removes the oldest checkpoint, writes the new one and then truncates ``last_checkpoint`` to write it anew. Here
-    each file is written whole (:mod:`~mspe_mm.files`), and the oldest checkpoint goes last.
+    mmengine removes the oldest checkpoint, writes the new one, and then truncates and rewrites ``last_checkpoint``. Here
+    each file is written whole (:mod:`~mspe_mm.files`), and the oldest checkpoint is removed last.
     """
 
     def __init__(self, *args, **kwargs) -> None:
@@ -61,7 +61,7 @@ class SafeCheckpointHook(CheckpointHook):
 class SoundTrainingHook(Hook):
     """Ends a training that has diverged, before its weights replace an adapter or a checkpoint; removes stale files.
 
-    Looking at the loss costs nothing: mmengine's ``RuntimeInfoHook`` reads it in every iteration.
+    Reading the loss costs no extra time: mmengine's ``RuntimeInfoHook`` reads it in every iteration anyway.
     """
 
     priority = 'VERY_HIGH'
@@ -94,8 +94,7 @@ class SoundTrainingHook(Hook):
 class AdapterHook(Hook):
     """Save the tuned kernels alone, beside the full checkpoints or instead of them (``default_hooks.checkpoint=None``).
 
-    The adapter of an earlier training in the same work dir is kept under another name, as mmengine keeps its logs: a new
-    training in the same folder is usual, and so is one that starts again because it was interrupted.
+    The adapter of an earlier training in the same work dir is renamed and kept, as mmengine keeps its logs.
 
     Args:
         interval: Save every so many epochs, or iterations with ``by_epoch=False``; the end of training always saves.
@@ -110,7 +109,7 @@ class AdapterHook(Hook):
         self.own = False    # whether the file is of this training
 
     def before_run(self, runner: Runner) -> None:
-        find_patch_embed(runner.model)    # refused before an hour of training, not after
+        find_patch_embed(runner.model)    # a model without the layer is refused before training, not after it
 
     def before_train(self, runner: Runner) -> None:
         self.own = runner.iter > 0    # resumed

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 
 def use_channels_last(model: nn.Module) -> None:
-    """Have the necks and heads of a model convolve channels-last, in place.
+    """Run the necks and heads of a model in the channels-last memory format, in place.
 
-    That is how tokens lie in memory anyway, and what convolutions in low precision are written for; but backbones hand on
-    their features channels-first. The numbers are the same up to rounding.
+    Tokens have this layout in memory anyway, and convolutions in low precision are fastest in it, but backbones return their
+    features channels-first. The results are the same up to rounding.
 
     Args:
         model: With a ``backbone`` that returns features (B, C, H, W).

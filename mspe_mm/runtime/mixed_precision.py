@@ -13,13 +13,13 @@ DTYPES = ('bfloat16', 'float16')
 
 
 def use_mixed_precision(model: nn.Module, dtype: str = 'bfloat16') -> None:
-    """Have the forward pass of a model run under autocast, in place; weights stay in float32.
+    """Run the forward pass of a model under autocast, in place; weights stay in float32.
 
-    mmengine's own switch, ``fp16`` of its test loop, leaves no choice of the dtype on a GPU.
+    mmengine's own switch, ``fp16`` of its test loop, gives no choice of the dtype on a GPU.
 
     Args:
-        model: On its device.
-        dtype: ``'bfloat16'``, of the range of float32, or ``'float16'``, finer and for GPUs without bfloat16.
+        model: A model on its device.
+        dtype: ``'bfloat16'``, with the range of float32, or ``'float16'``, more precise and for GPUs without bfloat16.
 
     Raises:
         InputError: If the device does not compute in ``dtype``, or the model cannot.
@@ -34,7 +34,7 @@ def use_mixed_precision(model: nn.Module, dtype: str = 'bfloat16') -> None:
     if is_detector and not hasattr(model, 'mspe_layer') and (device == 'cpu' or dtype == 'bfloat16'):
         raise InputError(f'the heads of {host} cannot run in {dtype}: leave out --amp, or give the config '
                          f"model.type='MSPE{host}', which keeps them in float32")
-    model.forward = partial(_forward, model, device, getattr(torch, dtype))    # a deep copy binds the copy
+    model.forward = partial(_forward, model, device, getattr(torch, dtype))    # a deep copy gets its own model
 
 
 def _forward(model: nn.Module, device: str, dtype: torch.dtype, *args: Any, **kwargs: Any) -> Any:

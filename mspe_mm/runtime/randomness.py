@@ -1,8 +1,8 @@
-"""Random numbers that depend on the seed and the place in the training alone.
+"""Random numbers that depend only on the seed and the place in the training.
 
 A training draws random numbers in two places: in its steps (resolutions, dropout) and in its data pipelines (crops, flips).
-mmengine seeds each process once. What is drawn then depends on everything drawn before: a resumed training draws the
-numbers of its first epochs again, and a loading worker those of its own. Here the generators are seeded anew
+mmengine seeds each process once. Each draw then depends on all draws before it: a resumed training draws the numbers of its
+first epochs again, and each loading worker draws numbers of its own. Here the generators are seeded anew
 
 * before every training iteration, from the seed and the iteration. All processes draw the same, so all train the same
   resolutions;
@@ -46,10 +46,10 @@ class SeededSampler(Sampler):
     Args:
         sampler: The sampler's config.
         dataset: The data set.
-        seed: Of the order and of the samples; by default one that is drawn for all processes.
+        seed: Seed of the order and of the samples; by default drawn once for all processes.
 
     Attributes:
-        sampler: The built sampler, which decides the order. Whatever is not here is asked of it.
+        sampler: The built sampler, which decides the order. Other attributes are read from it.
     """
 
     def __init__(self, sampler: dict, dataset: Dataset, seed: int | None = None) -> None:
@@ -58,7 +58,7 @@ class SeededSampler(Sampler):
         self.sampler = DATA_SAMPLERS.build(sampler, default_args=dict(dataset=dataset, seed=self.seed))
         self.rank, self.world_size = get_dist_info()
         self.epoch = self.start = 0
-        if hasattr(self.sampler, 'skip'):    # mmengine asks whether there is one
+        if hasattr(self.sampler, 'skip'):    # mmengine checks whether the attribute exists
             self.skip = self._skip
 
     def __iter__(self) -> Iterator[Draw]:
@@ -72,7 +72,7 @@ class SeededSampler(Sampler):
         return len(self.sampler)
 
     def __getattr__(self, name: str) -> Any:
-        if name == 'sampler':    # not there yet, while it is copied
+        if name == 'sampler':    # it does not exist yet while a copy is made
             raise AttributeError(name)
         return getattr(self.sampler, name)
 
@@ -82,16 +82,16 @@ class SeededSampler(Sampler):
             self.sampler.set_epoch(epoch)
 
     def _skip(self, samples: int) -> None:
-        """Go on as after ``samples`` indices of this process."""
+        """Continue as after ``samples`` indices of this process."""
         self.sampler.skip(samples)
         self.start = samples
 
     def state(self) -> dict[str, int]:
-        """What :meth:`restore` needs."""
+        """The arguments of :meth:`restore`."""
         return dict(seed=self.seed, sampler_seed=getattr(self.sampler, 'seed', self.seed))
 
     def restore(self, seed: int, sampler_seed: int) -> None:
-        """Draw what the sampler of another training draws, from its :meth:`state`."""
+        """Take the seeds of another training's sampler, from its :meth:`state`."""
         self.seed = seed
         if hasattr(self.sampler, 'seed'):
             self.sampler.seed = sampler_seed
@@ -120,7 +120,7 @@ def with_seeded_samples(loader: dict) -> dict:
 
 
 def seed_samples(loader: DataLoader) -> None:
-    """Have a loader with a :class:`SeededSampler` seed what it reads; not a data set that reads whole batches itself."""
+    """Seed each sample that a loader with a :class:`SeededSampler` reads; data sets that read whole batches are left out."""
     if _seeded_sampler(loader) is not None and not hasattr(loader.dataset, '__getitems__'):
         loader.dataset.__getitems__ = _SeededReads(loader.dataset)
 

@@ -35,8 +35,8 @@ def load_adapter_for(cfg: Config, layer: MultiScalePatchEmbed, path: str) -> Non
     """Load an adapter into the layer of a config's model.
 
     Raises:
-        InputError: As :func:`~mspe_mm.models.adapter.load_adapter`, with the option that gives the layer the adapter's
-            setting, where there is one.
+        InputError: As :func:`~mspe_mm.models.adapter.load_adapter`. If an option gives the layer the adapter's setting, the
+            message names it.
     """
     try:
         load_adapter(layer, path)
@@ -87,7 +87,7 @@ class MSPERunner(Runner):
         return super().wrap_model(model_wrapper_cfg, model)
 
     def register_hook(self, hook: Hook | dict, priority: str | int | None = None) -> None:
-        """The host's; where the config names ``CheckpointHook``, its checkpoints survive a kill at any moment."""
+        """The host's, with ``SafeCheckpointHook`` for ``CheckpointHook``: checkpoints survive a kill at any moment."""
         if isinstance(hook, dict) and hook.get('type') in ('CheckpointHook', CheckpointHook):
             hook = dict(hook, type=SafeCheckpointHook)
         super().register_hook(hook, priority)

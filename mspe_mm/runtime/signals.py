@@ -14,7 +14,7 @@ def sigterm_as_exit() -> Iterator[None]:
     """Within the context, SIGTERM raises SystemExit with code 143, as shells count: ``finally`` blocks remove what is
     unfinished, and processes that load data end with their loader. In threads other than the main one nothing changes.
     """
-    if threading.current_thread() is not threading.main_thread():    # only there Python takes signals
+    if threading.current_thread() is not threading.main_thread():    # Python handles signals in the main thread only
         yield
         return
     owner, code = os.getpid(), 128 + signal.SIGTERM

@@ -1,4 +1,4 @@
-"""mmcv's multi-head self-attention by PyTorch's fused kernels."""
+"""mmcv's multi-head self-attention with PyTorch's fused kernels."""
 from __future__ import annotations
 
 import torch
@@ -15,7 +15,7 @@ token_grid: CallScope[tuple[int, int] | None] = CallScope(None)
 
 
 class FusedSelfAttention(nn.Module):
-    """Takes the place of an mmcv ``MultiheadAttention`` that attends to its own input, with its children and their names.
+    """Replaces an mmcv ``MultiheadAttention`` that is used as self-attention. Its children keep their names.
 
     mmcv requests the attention weights from ``nn.MultiheadAttention`` and discards them. Requesting the weights disables the
     fused kernel, and (heads, L, L) weights are held in memory.
@@ -48,7 +48,7 @@ class FusedSelfAttention(nn.Module):
         return (query if identity is None else identity) + out
 
     def relative(self) -> tuple[Tensor, Tensor] | None:
-        """What :func:`~mspe_mm.layers.attention.attend` adds to the logits."""
+        """The relative positions for :func:`~mspe_mm.layers.attention.attend`; None for none."""
         return None
 
 
@@ -59,8 +59,8 @@ class RelativeSelfAttention(FusedSelfAttention):
 
     Args:
         stock: The module that is replaced.
-        grid: (rows, columns) of tokens; larger offsets are clipped to those of this grid. :data:`token_grid` says when a
-            call has tokens on another.
+        grid: (rows, columns) of tokens; larger offsets are clipped to those of this grid. Calls on another grid set
+            :data:`token_grid`.
         attention: ``'fused'`` or ``'naive'``.
     """
 

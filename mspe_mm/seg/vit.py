@@ -26,10 +26,11 @@ class MSPEViT(VisionTransformer):
     Args:
         attention: ``'naive'`` is the host's; ``'fused'`` computes the same numbers up to rounding, faster and without
             holding the attention weights.
-        position: ``'learned'``: the host's table. ``'sinusoidal'``: of the token's number in row-major order, none for the
-            class token. ``'relative'``: in the attention (:class:`~mspe_mm.seg.self_attention.RelativeSelfAttention`). It
-            needs ``with_cls_token=False``, because a class token has no position, and ``with_cp=False``. Models of the last
-            two are trained from scratch and have no ``pos_embed``.
+        position: ``'learned'``: the host's table. ``'sinusoidal'``: sinusoids of the token's index in row-major order, none
+            for the class token. ``'relative'``: relative positions in the attention
+            (:class:`~mspe_mm.seg.self_attention.RelativeSelfAttention`). They need ``with_cls_token=False``, because a class
+            token has no position, and ``with_cp=False``. Models with the last two are trained from scratch and have no
+            ``pos_embed``.
         patch_pad: The host's; ``'corner'``, ``'same'``, or 0 for none.
         **kwargs: ``kernel_sizes``, ``kernel_policy``, ``parameterization``, ``tune_base`` and ``downsampling`` of
             :class:`~mspe_mm.layers.patch_embed.MultiScalePatchEmbed`. Everything else is the host's (``img_size``,
@@ -78,8 +79,8 @@ class MSPEViT(VisionTransformer):
         self.register_buffer('pos_embed', table, persistent=False)    # the host initialises and passes it, without adding it
         if self.position == 'relative':
             if self.with_cls_token or any(layer.with_cp for layer in self.layers):
-                raise ValueError("position='relative' is for tokens that have a place on the grid, and recomputed layers do "
-                                 'not know theirs: set with_cls_token=False and with_cp=False')
+                raise ValueError("position='relative' needs the grid position of every token, which a class token and "
+                                 'recomputed layers do not have: set with_cls_token=False and with_cp=False')
             for layer in self.layers:
                 layer.attn = RelativeSelfAttention(layer.attn, self.patch_embed.grid_size, attention)
 
@@ -94,7 +95,7 @@ class MSPEViT(VisionTransformer):
         if self.position == 'sinusoidal':
             table = sinusoids(hw_shape[0] * hw_shape[1], patched_img.shape[2], patched_img.device, patched_img.dtype)
             return self.drop_after_pos(patched_img + F.pad(table, (0, 0, 1, 0)))
-        # The host compares numbers of tokens only, and so would put a 15 x 20 table on 20 x 15 tokens as it is.
+        # The host compares numbers of tokens only, so it would use a 15 x 20 table unchanged for 20 x 15 tokens.
         if tuple(hw_shape) != self.patch_embed.grid_size:
             pos_embed = self.resize_pos_embed(pos_embed, hw_shape, self.patch_embed.grid_size, self.interpolate_mode)
         return self.drop_after_pos(patched_img + pos_embed)

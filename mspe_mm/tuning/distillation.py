@@ -34,12 +34,12 @@ def distillation_loss(patch_embed: MultiScalePatchEmbed, images: Tensor, outputs
     Args:
         patch_embed: The layer inside the model that ``outputs`` runs.
         images: (B, C, H, W) at the base resolution. The teacher sees them at once, without gradient.
-        outputs: A forward pass of the model; what it returns has what is compared in ``compared``.
-        distance: Maps what is compared of student and teacher to a scalar.
-        task_losses: The host's losses, of the outputs of a pass, to be added (the objective ``'both'``).
+        outputs: A forward pass of the model; the attribute ``compared`` of its result is compared.
+        distance: Maps the ``compared`` outputs of student and teacher to a scalar.
+        task_losses: Maps the outputs of a pass to the host's losses, which are added (the objective ``'both'``).
 
     Returns:
-        What maps the images (B, C, h, w) of a student to its losses, for
+        A function that maps the images (B, C, h, w) of a student to its losses, for
         :class:`~mspe_mm.tuning.kernel_objective.MultiResolutionObjective`.
     """
     with torch.no_grad(), patch_embed.pretrained_only():
@@ -57,11 +57,11 @@ def logit_distance(student: Tensor, teacher: Tensor) -> Tensor:
     """``KL(teacher || student)`` of the class probabilities, the mean over the batch and its pixels.
 
     Args:
-        student: (B, classes, ...) logits. A single class is a sigmoid's: its probability is compared beside the rest.
+        student: (B, classes, ...) logits. The probability of a single class is its sigmoid; the rest is the other class.
         teacher: The same.
 
     Raises:
-        ValueError: For logits on other grids.
+        ValueError: If the logits are on different grids.
     """
     check_grids(student, teacher)
     if student.shape[1] == 1:
@@ -73,14 +73,14 @@ def logit_distance(student: Tensor, teacher: Tensor) -> Tensor:
 def feature_distance(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
     """``|s - t|^2 / |t|^2`` of the features of a level, over the whole batch; the mean over the levels of a pyramid.
 
-    Relative, so that the levels count alike whatever their number of places and the size of their numbers.
+    The distance is relative, so that all levels have the same weight, whatever their size and the scale of their features.
 
     Args:
         student: Levels (B, C, rows, columns).
         teacher: The same.
 
     Raises:
-        ValueError: For features on other grids.
+        ValueError: If the features are on different grids.
     """
     errors = []
     for s, t in zip(student, teacher):

@@ -38,7 +38,7 @@ class EarlyBackward:
 
         Args:
             module: Holds all parameters that require a gradient.
-            compute_losses: Returns the losses by name. Meanwhile other parameters stand in for those of ``module``.
+            compute_losses: Returns the losses by name. While it runs, ``module`` has the parameters of :func:`stand_ins`.
 
         Returns:
             The same values, detached except one, which carries the gradient of the sum. Where gradients are disabled, or no
@@ -60,7 +60,7 @@ class EarlyBackward:
                 raise RuntimeError(f'{len(others)} tensors outside of the trained module require a gradient (the first is '
                                    f'{tuple(next(iter(others)).shape)}): freeze them, or give the module that has all')
             scale = self.loss_scale = self.loss_scale.to(total.device)
-            # Outside of autocast, as trainers do it; through the whole graph, as reentrant checkpoints refuse autograd.grad.
+            # Outside of autocast, as in trainers. By backward(), because reentrant checkpoints refuse autograd.grad.
             with torch.autocast(total.device.type, enabled=False):
                 (total * scale).backward()
         known = [(parameter, stand_in.grad) for parameter, stand_in in pairs if stand_in.grad is not None]
@@ -87,23 +87,23 @@ class _HandOn(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        factor = grad_output.sum().to(ctx.scale)    # a mean gives every element its part
-        ctx.early_backward.loss_scale = torch.where(factor > 0, factor, ctx.scale)    # decided on the device
+        factor = grad_output.sum().to(ctx.scale)    # the gradient of a mean is spread over the elements
+        ctx.early_backward.loss_scale = torch.where(factor > 0, factor, ctx.scale)    # without waiting for the device
         return None, None, None, None, *(gradient * (factor / ctx.scale) for gradient in ctx.gradients)
 
 
 @contextmanager
 def stand_ins(module: nn.Module) -> Iterator[list[tuple[nn.Parameter, nn.Parameter]]]:
-    """Within the context, every trained parameter of ``module`` is another one on the same memory, with its own ``grad``.
+    """Within the context, a stand-in with its own ``grad`` replaces each trained parameter, on the same memory.
 
-    Hooks on the parameters, DistributedDataParallel's above all, see nothing of a backward pass inside.
+    A backward pass inside the context does not run hooks on the parameters, such as DistributedDataParallel's.
 
     Yields:
         Pairs of a parameter and its stand-in.
     """
     replaced = [(owner, name, parameter) for owner in module.modules()
                 for name, parameter in owner.named_parameters(recurse=False) if parameter.requires_grad]
-    stand_in_of = {parameter: nn.Parameter(parameter.detach()) for _, _, parameter in replaced}    # one for tied weights
+    stand_in_of = {parameter: nn.Parameter(parameter.detach()) for _, _, parameter in replaced}    # tied weights share one
     pairs = list(stand_in_of.items())
     try:
         for owner, name, parameter in replaced:
@@ -117,7 +117,7 @@ def stand_ins(module: nn.Module) -> Iterator[list[tuple[nn.Parameter, nn.Paramet
 def _leaves(total: Tensor) -> set[Tensor]:
     """The leaves of the graph of ``total``: the tensors whose ``grad`` a backward pass would add to.
 
-    What a reentrant checkpoint recomputes is no part of the graph yet.
+    Parts that a reentrant checkpoint recomputes are not yet in the graph.
     """
     leaves: set[Tensor] = set()
     seen: set[Any] = set()

@@ -17,10 +17,10 @@ from .token_grid_objective import TokenGridObjective
 
 
 class Objective(Protocol):
-    """What a training step optimises: a dataclass whose fields are its settings.
+    """The objective of a training step: a dataclass whose fields are its settings.
 
     Attributes:
-        objective: What the loss of a pass is, one of :data:`~mspe_mm.tuning.distillation.OBJECTIVES`.
+        objective: Which loss a pass has, one of :data:`~mspe_mm.tuning.distillation.OBJECTIVES`.
         freeze: Whether the kernels alone train.
         at_base: Whether training images have to be at the base resolution.
     """
@@ -60,8 +60,8 @@ def build_objective(tuning: Mapping) -> Objective:
     name = settings.pop('type', 'TokenGridObjective' if 'token_grids' in settings else 'MultiResolutionObjective')
     if name not in OBJECTIVE_TYPES:
         near = difflib.get_close_matches(str(name), OBJECTIVE_TYPES, n=1)
-        raise InputError(f'tuning has no type {name!r}{f": did you mean {near[0]!r}?" if near else ";"} '
-                         f'The types are {", ".join(OBJECTIVE_TYPES)}')
+        hint = f': did you mean {near[0]!r}? The' if near else '; the'
+        raise InputError(f'tuning has no type {name!r}{hint} types are {", ".join(OBJECTIVE_TYPES)}')
     cls = OBJECTIVE_TYPES[name]
     check_names(settings, [field.name for field in fields(cls) if field.init], 'tuning')
     return cls(**settings)

@@ -1,4 +1,4 @@
-"""What is frozen, and in which mode, while the patch kernels are tuned."""
+"""Freezing and modes of a model while its patch kernels are tuned."""
 from __future__ import annotations
 
 from torch import nn

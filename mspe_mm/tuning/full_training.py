@@ -1,4 +1,4 @@
-"""Training all of a model at several resolutions of every batch (ResFormer's training, RIViT's)."""
+"""Training all weights of a model at several resolutions of every batch, as ResFormer and RIViT do."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
@@ -35,7 +35,7 @@ class MultiResolutionTraining:
         """Losses of one step, named ``r<height>x<width>.<name>``.
 
         Args:
-            images: (B, C, H, W), at least as large as the largest resolution if nothing is to be lost.
+            images: (B, C, H, W). Images smaller than a resolution are enlarged and gain no detail.
             task_loss: Maps images (B, C, h, w) to the model's losses by name.
         """
         losses: Losses = {}

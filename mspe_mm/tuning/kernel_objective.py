@@ -21,15 +21,15 @@ class MultiResolutionObjective:
     ``task_loss`` closes over them. With a frozen base kernel the last term is a constant, and so is the first sum's term for
     the base size; both passes are skipped.
 
-    The passes run one after another, each with its backward pass, so that all need the memory of one, see
+    The passes run one after another, each with its backward pass, so that a step needs the memory of one pass, see
     :class:`~mspe_mm.tuning.early_backward.EarlyBackward`. Everything but the kernels has to be frozen, see
     :func:`~mspe_mm.tuning.freezing.freeze_all_but_kernels`.
 
     Args:
         base_weight: lambda.
         sampling: ``'double'``, ``'partition'`` or ``'native'``, see :func:`~mspe_mm.layers.resolution.sampling_range`.
-        aspect_jitter: Draw height and width of a resolution apart.
-        objective: What the loss l of a pass is, one of :data:`~mspe_mm.tuning.distillation.OBJECTIVES`; ``task_loss`` has to
+        aspect_jitter: Draw height and width of a resolution independently.
+        objective: Which loss l a pass has, one of :data:`~mspe_mm.tuning.distillation.OBJECTIVES`; ``task_loss`` has to
             compute it.
     """
 
@@ -57,7 +57,7 @@ class MultiResolutionObjective:
             images: (B, C, H, W) at the base resolution.
             task_loss: Maps images (B, C, h, w) to the model's losses by name; names with ``loss`` in them are summed by
                 the trainer, with weight 1, others are only logged.
-            model: The model, if it trains more than the kernels; by default they alone.
+            model: The model, if more than the kernels trains. By default only the kernels train.
 
         Returns:
             The losses named ``k<size>.<name>``, and ``base.<name>`` for the lambda term. Only their sum may be

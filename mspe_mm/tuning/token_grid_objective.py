@@ -26,13 +26,13 @@ def tileable_size(image_size: tuple[int, int], grid: tuple[int, int]) -> tuple[i
 class TokenGridObjective:
     """The task's loss at a token grid that is drawn anew, uniformly, in every step (FlexiViT's random patch size).
 
-    The images keep their resolution, but for the few pixels by which a grid does not divide it. With ``freeze``, grids that
-    the frozen pretrained kernel embeds have nothing to train and are not drawn.
+    The images keep their resolution, rounded to whole patches of the grid. With ``freeze``, grids that the frozen pretrained
+    kernel embeds have nothing to train and are not drawn.
 
     Args:
         token_grids: The grids, each one number or (rows, columns).
-        freeze: Train the kernels alone. Off, all of the model trains, as in FlexiViT: with ``kernel_sizes`` of the
-            pretrained size alone, one kernel is resized to every patch size.
+        freeze: Train the kernels alone. If False, all weights train, as in FlexiViT: if ``kernel_sizes`` has the pretrained
+            size only, one kernel is resized to every patch size.
         objective: ``'task'``. Other objectives compare with the teacher, whose outputs are on the base grid.
     """
 
@@ -57,7 +57,7 @@ class TokenGridObjective:
             patch_embed: The layer inside the model that ``task_loss`` runs.
             images: (B, C, H, W).
             task_loss: Maps images (B, C, h, w) to the model's losses by name.
-            model: Not used: the losses have their graph, whatever trains.
+            model: Not used: the losses keep their graph, so all weights that train get their gradients.
 
         Raises:
             ValueError: If no grid has a kernel that trains.

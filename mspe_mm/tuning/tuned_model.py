@@ -1,4 +1,4 @@
-"""What the models of all hosts have in common: the MSPE layer, what is frozen, and the losses of a training step."""
+"""The mixin of the models of all hosts: the MSPE layer, freezing, and the losses of a training step."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
@@ -31,7 +31,7 @@ class Outputs(NamedTuple):
 
 if TYPE_CHECKING:
     class _Host(nn.Module):
-        """What the mixin needs of the host's class."""
+        """The part of the host's class that the mixin uses."""
 
         backbone: nn.Module
 
@@ -75,7 +75,7 @@ class TunedModel(_Host):
     """
 
     distance: Callable[[Any, Any], Tensor] = staticmethod(logit_distance)
-    """How far the ``compared`` outputs of a student are from the teacher's."""
+    """The distance between the ``compared`` outputs of a student and of the teacher: a scalar."""
 
     def __init__(self, *args: Any, tuning: Mapping | None = None, patch_embed: Mapping | None = None,
                  resolutions: Sequence[int | tuple[int, int]] | None = None, **kwargs: Any) -> None:
@@ -146,7 +146,7 @@ class TunedModel(_Host):
         return super().forward(inputs, data_samples, mode)
 
     def loss(self, inputs: Tensor, data_samples: Any) -> Losses:
-        """The host's losses, with ``tuning`` those of its objective, or with ``resolutions`` those at each of them.
+        """The losses of a step: the host's, with ``tuning`` the objective's, with ``resolutions`` the host's at each one.
 
         Args:
             inputs: (B, C, H, W) images; for tuning at the base resolution.

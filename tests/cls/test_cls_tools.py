@@ -275,7 +275,7 @@ def test_token_grids_are_tuned_and_their_trade_off_drawn(world):
 
 @pytest.mark.parametrize(('args', 'sentence'), [
     ([], '--resolutions or --token-grid must be given'),
-    (['--token-grid', '0'], "'0' is no token grid"),
+    (['--token-grid', '0'], "'0' is not a token grid"),
     (['--token-grid', '4', '--resolutions', '16', '32'], '--token-grid takes one resolution'),
     (['--token-grid', '4', '--methods', 'img_resize'], '--token-grid has no img_resize'),
 ])

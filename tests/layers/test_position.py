@@ -35,7 +35,7 @@ def test_bilinear_by_hand():
 
 
 def test_table_that_is_no_grid():
-    with pytest.raises(ValueError, match=r'a table of 197 positions is no 14 x 14 grid: .*extra_tokens'):
+    with pytest.raises(ValueError, match=r'a table of 197 positions is not a 14 x 14 grid: .*extra_tokens'):
         resample_positions(torch.zeros(1, 197, 2), (14, 14))
 
 

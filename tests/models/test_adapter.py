@@ -232,14 +232,14 @@ def test_a_truncated_file_is_refused_by_name(path, saved, share):
 
 def test_a_file_of_another_kind_is_refused_by_name(path):
     torch.save(make_layer().state_dict(), path)
-    with pytest.raises(InputError, match=f'{re.escape(str(path))} cannot be read.*no safetensors file'):
+    with pytest.raises(InputError, match=f'{re.escape(str(path))} cannot be read.*not a safetensors file'):
         load_adapter(make_layer(), path)
 
 
 @pytest.mark.parametrize('metadata', [None, dict(format='pt')])
 def test_a_safetensors_file_that_is_no_adapter_is_refused_by_name(path, metadata):
     save_file(make_layer().kernels.state_dict(), path, metadata)
-    with pytest.raises(InputError, match=f'{re.escape(str(path))} is no adapter'):
+    with pytest.raises(InputError, match=f'{re.escape(str(path))} is not an adapter'):
         load_adapter(make_layer(), path)
 
 

@@ -81,7 +81,7 @@ def test_an_empty_folder(world):
 def test_a_resolution_that_is_none(world, tuned, resolution, capsys):
     with pytest.raises(AssertionError, match='2'):    # argparse exits with code 2, and a sentence on stderr
         world.fails('eval_multiscale.py', *tuned, '--resolutions', resolution, '--out-dir', 'x')
-    assert f"'{resolution}' is no resolution" in capsys.readouterr().err.splitlines()[-1]
+    assert f"'{resolution}' is not a resolution" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_an_unknown_method(world, tuned, capsys):

@@ -71,7 +71,7 @@ def test_a_repeated_resolution_or_method_is_refused_before_the_sweep_runs(world)
 
 
 @pytest.mark.parametrize(('args', 'sentence'), [
-    (['--bootstrap', '-1'], "argument --bootstrap: '-1' is no whole number from 0"),
+    (['--bootstrap', '-1'], "argument --bootstrap: '-1' is not a whole number of at least 0"),
     (['--out-dir', 'base.pth'], '--out-dir base.pth is a file')])
 def test_arguments_that_make_no_sense_are_refused(world, capsys, args, sentence):
     with pytest.raises(SystemExit, match='2'):

@@ -1,4 +1,4 @@
-# The 128 images of coco128, for training and for testing: enough to exercise every step and to memorise, not to generalise.
+# The 128 images of coco128, both for training and for testing: a model memorises them, and the score is no generalisation.
 dataset_name = 'coco128 (memorised)'    # in figures and tables
 data_root = 'data/coco128/'
 image_size = (256, 256)    # (width, height)

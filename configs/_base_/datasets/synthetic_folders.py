@@ -1,4 +1,4 @@
-# What tools/make_synthetic.py --task classification --size 64 64 writes: one textured object an image. A quarter, three
+# The data set of tools/make_synthetic.py --task classification --size 64 64: one textured object per image. A quarter, three
 # eighths, a half and three quarters of 64 px are 4 patches of 4, 6, 8 and 12.
 dataset_name = 'synthetic val'
 data_root = 'data/synthetic_folders'

@@ -24,7 +24,7 @@ model = dict(
         type='VisionTransformer',
         img_size=(768, 768),
         patch_size=16,
-        patch_bias=True,    # the zoo's checkpoints have one; mmseg >= 1.0 leaves it out unless told
+        patch_bias=True,    # the zoo's checkpoints have a bias; the default of mmseg >= 1.0 is none
         in_channels=3,
         embed_dims=1024,
         num_layers=24,

@@ -1,5 +1,5 @@
-# A small ViTDet Mask R-CNN at 256 x 256: width 192, eight blocks, and heads that are light enough for a CPU. RoIs are dealt
-# out to the levels of the pyramid (finest_scale) as they are at 1024 x 1024.
+# A small ViTDet Mask R-CNN at 256 x 256: width 192, eight blocks, and heads that are light enough for a CPU. finest_scale is
+# reduced, so that RoIs go to the same levels of the pyramid as at 1024 x 1024.
 _base_ = './vitdet_mask-rcnn_vit-b.py'
 img_size = (256, 256)    # (height, width)
 model = dict(

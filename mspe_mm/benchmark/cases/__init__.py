@@ -1,1 +1,1 @@
-"""The cases: each module makes the comparisons of one."""
+"""The cases of the benchmark. Each module builds the comparisons of one case."""

@@ -3,7 +3,7 @@
 ``vit`` is ``MSPEViT`` against mmseg's ``VisionTransformer``. ``vitdet`` is ``MSPEViTDet`` against the ViTDet of
 mmdetection's project. At the base resolution the outputs are the same. A third candidate, ours with the stock patch
 embedding, shows the cost of the MSPE layer. At another resolution there are two comparisons. In the first, ours has the base
-token grid, and the peer's grid grows with the image. In the second, ours has a fixed patch size, and so the peer's tokens.
+token grid, and the peer's grid grows with the image. In the second, ours has the peer's patch size, and so the same tokens.
 """
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NETWORKS = ('vit', 'vitdet')
 
 def comparisons(settings: Settings, models: Sequence[str], networks: Sequence[str], base: int, resolutions: Sequence[int],
                 peer_path: str | None = None) -> list[Comparison]:
-    """What is compared.
+    """The comparisons of this case.
 
     Args:
         settings: Settings of the run.
@@ -32,11 +32,11 @@ def comparisons(settings: Settings, models: Sequence[str], networks: Sequence[st
         networks: Any of :data:`NETWORKS`.
         base: Base resolution in pixels.
         resolutions: Resolutions of the images in pixels.
-        peer_path: Checkout of mmdetection; without one a naive implementation stands in.
+        peer_path: Checkout of mmdetection; without one the peer is a naive implementation.
 
     Raises:
-        InputError: For a resolution that the token grid does not fit on, a host library that is missing, or a
-            ``peer_path`` without the project.
+        InputError: For a resolution that is no multiple of the token grid, a missing host library, or a ``peer_path``
+            without the project.
     """
     check_resolutions(base, resolutions)
     found = []

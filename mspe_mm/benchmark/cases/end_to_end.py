@@ -31,7 +31,7 @@ STOCK, MSPE = 'setr_synthetic.py', 'setr_mspe_synthetic.py'
 
 def comparisons(settings: Settings, models: Sequence[str], resolutions: Sequence[int], images: int, workers: int,
                 out_dir: str | Path) -> list[Comparison]:
-    """What is compared.
+    """The comparisons of this case.
 
     Args:
         settings: Settings of the run.
@@ -47,8 +47,8 @@ def comparisons(settings: Settings, models: Sequence[str], resolutions: Sequence
     """
     check_host('mspe_mm.seg')
     if torch.device(settings.device).type != torch.device(get_device()).type:
-        raise InputError(f'--device {settings.device}: a runner takes the GPU where there is one; hide it by '
-                         'CUDA_VISIBLE_DEVICES= to measure on the CPU')
+        raise InputError(f'--device {settings.device}: a runner takes the GPU if there is one; to measure on the CPU, hide '
+                         'the GPU by CUDA_VISIBLE_DEVICES=')
     found = []
     for model in models:
         for base in resolutions:

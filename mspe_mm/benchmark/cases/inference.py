@@ -23,7 +23,7 @@ NETWORKS = {'setr': 'SETR', 'mask-rcnn': 'Mask R-CNN'}
 
 def comparisons(settings: Settings, models: Sequence[str], networks: Sequence[str], base: int,
                 resolutions: Sequence[int]) -> list[Comparison]:
-    """What is compared.
+    """The comparisons of this case.
 
     Args:
         settings: Settings of the run.

@@ -1,7 +1,7 @@
 """PI-resize of patch kernels against timm's.
 
-Both use timm's downsampling model, antialiased bicubic. Without caches the peer is ``resample_patch_embed``. With what is
-cached between calls the peer is ``PatchEmbedResamplerFixedOrigSize``.
+Both use timm's downsampling model, antialiased bicubic. Without caches the peer is ``resample_patch_embed``. With caches the
+peer is ``PatchEmbedResamplerFixedOrigSize``.
 """
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MODEL = dict(interpolation='bicubic', antialias=True)
 
 
 def comparisons(settings: Settings, models: Sequence[str], sizes: Sequence[int]) -> list[Comparison]:
-    """What is compared.
+    """The comparisons of this case.
 
     Args:
         settings: Settings of the run.

@@ -31,18 +31,18 @@ NETWORKS = {
 
 def comparisons(settings: Settings, models: Sequence[str], networks: Sequence[str], resolutions: Sequence[int],
                 peer_path: str | None = None) -> list[Comparison]:
-    """What is compared.
+    """The comparisons of this case.
 
     Args:
         settings: Settings of the run.
         models: Model sizes.
         networks: Any of :data:`NETWORKS`.
         resolutions: Base resolutions in pixels.
-        peer_path: Checkout of mmdetection; without one a naive implementation stands in.
+        peer_path: Checkout of mmdetection; without one the peer is a naive implementation.
 
     Raises:
-        InputError: For a resolution that is not whole patches, a host library that is missing, or a ``peer_path`` without
-            the project.
+        InputError: For a resolution that is not whole patches, a missing host library, or a ``peer_path`` without the
+            project.
     """
     found = []
     for network in networks:

@@ -112,19 +112,35 @@ def sampling_range(kernel_sizes: Sequence[int], index: int, sampling: str = 'dou
     Raises:
         ValueError: For an unknown sampling.
     """
+    check_sampling(sampling)
     k = kernel_sizes[index]
     if sampling == 'native':
         return k, k
     low, high = max(1, math.ceil(k / 2)), 2 * k
-    if sampling == 'double':
-        return low, high
     if sampling == 'partition':
         if index > 0:
             low = math.ceil((kernel_sizes[index - 1] + k) / 2)
         if index < len(kernel_sizes) - 1:
             high = math.ceil((k + kernel_sizes[index + 1]) / 2) - 1
-        return low, high
-    raise ValueError(f'unknown sampling {sampling!r}: choose one of {", ".join(SAMPLINGS)}')
+    return low, high
+
+
+def check_sampling(sampling: str) -> None:
+    """Raise a ValueError that lists the choices if ``sampling`` is none of them."""
+    if sampling not in SAMPLINGS:
+        raise ValueError(f'unknown sampling {sampling!r}: choose one of {", ".join(SAMPLINGS)}')
+
+
+def resolution_for(image_size: tuple[int, int], patch: tuple[int, int], base_patch: int) -> tuple[int, int]:
+    """(height, width) in pixels at which a base image has patches of ``patch`` pixels.
+
+    Args:
+        image_size: (height, width) of the image at the base resolution, in pixels.
+        patch: (height, width) in pixels.
+        base_patch: Patch size at the base resolution, in pixels.
+    """
+    height, width = (max(1, round(length * p / base_patch)) for length, p in zip(image_size, patch))
+    return height, width
 
 
 def draw_patch_size(kernel_sizes: Sequence[int], index: int, sampling: str = 'double', aspect_jitter: bool = False,

@@ -8,7 +8,7 @@ from functools import partial
 from torch import Tensor, nn
 
 from ..layers.patch_embed import MultiScalePatchEmbed
-from ..layers.resolution import SAMPLINGS, draw_patch_size
+from ..layers.resolution import check_sampling, draw_patch_size, resolution_for
 from .distillation import check_objective
 from .early_backward import EarlyBackward, Losses
 
@@ -42,8 +42,7 @@ class MultiResolutionObjective:
     _early_backward: EarlyBackward = field(default_factory=EarlyBackward, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if self.sampling not in SAMPLINGS:
-            raise ValueError(f'unknown sampling {self.sampling!r}: choose one of {", ".join(SAMPLINGS)}')
+        check_sampling(self.sampling)
         check_objective(self.objective)
         if self.base_weight < 0:
             raise ValueError(f'base_weight (lambda of Eq. 7) must not be negative, got {self.base_weight}')
@@ -76,9 +75,9 @@ class MultiResolutionObjective:
     def _kernel_losses(self, patch_embed: MultiScalePatchEmbed, images: Tensor, task_loss: Callable[[Tensor], Losses],
                        index: int) -> Losses:
         patch = draw_patch_size(patch_embed.kernel_sizes, index, self.sampling, self.aspect_jitter)
-        height, width = (max(1, round(length * p / patch_embed.patch_size)) for length, p in zip(images.shape[-2:], patch))
+        size = resolution_for(images.shape[-2:], patch, patch_embed.patch_size)
         with patch_embed.force_kernel(index):
-            return task_loss(patch_embed.downsampling.resize(images, (height, width)))
+            return task_loss(patch_embed.downsampling.resize(images, size))
 
     def _base_losses(self, images: Tensor, task_loss: Callable[[Tensor], Losses]) -> Losses:
         return {name: _scale(value, self.base_weight) if 'loss' in name else value

@@ -8,10 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from ..layers.patch_embed import MultiScalePatchEmbed
-from ..layers.resolution import draw_patch_size
+from ..layers.resolution import check_sampling, draw_patch_size, resolution_for
 from .distillation import check_objective
 from .early_backward import Losses
-from .sampling import check_sampling, resolution_of
 
 
 @dataclass
@@ -51,11 +50,12 @@ class MixedResolutionObjective:
         sizes = patch_embed.kernel_sizes
         trained = [index for index, k in enumerate(sizes) if str(k) in patch_embed.kernels]
         # Every kernel as often as the batch allows, in an order of its own: less noise than independent draws.
-        order = torch.randperm(len(images)).tolist()
-        kernels = [trained[place % len(trained)] for place in order]
+        first = int(torch.randint(len(trained), ()))    # who has one image more, if the batch does not divide
+        kernels = [trained[(first + place) % len(trained)] for place in torch.randperm(len(images)).tolist()]
         small = []
         for image, index in zip(images.split(1), kernels):
             patch = draw_patch_size(sizes, index, self.sampling, self.aspect_jitter)
-            small.append(patch_embed.downsampling.resize(image, resolution_of(patch, patch_embed, image)))
+            size = resolution_for(image.shape[-2:], patch, patch_embed.patch_size)
+            small.append(patch_embed.downsampling.resize(image, size))
         with patch_embed.embedding_each(small, kernels):
             return task_loss(patch_embed.stand_in(small))

@@ -106,7 +106,7 @@ class PatchGeometry:
         ``weight`` sees, ``S`` the covariance of the pixels around them, and ``B`` what resizing a whole image makes of these
         in the pixels that the new kernel sees: the best linear estimate of ``<x, w>`` from them (kriging). Without
         correlation, pixels beyond the patch tell nothing: there the weights of the resized pretrained kernel are zero, and
-        inside they are those of a kernel without context.
+        inside they are those without context.
 
         Args:
             weight: (..., kernel(native[0]), kernel(native[1])), floating point.
@@ -149,18 +149,17 @@ def _aligned(new_reach: tuple[int, ...], old_reach: tuple[int, ...], new: int,
 def _aligned_factor(geometry: PatchGeometry, new: int, old: int, interpolation: str, antialias: bool,
                     correlation: float, device: torch.device, dtype: torch.dtype) -> Tensor:
     """One axis of the resize, (kernel(new), kernel(old)): the factor of the rows and columns that the kernels cover."""
-    new_reach, old_reach = geometry.reach(new), geometry.reach(old)
-    if correlation and (geometry.context_at(new) or geometry.context_at(old)):
+    seen, own, beyond, filter_reach = geometry.reach(new), geometry.reach(old), (0, 0), 0
+    if not correlation and not geometry.context_at(old):
+        # To the pretrained kernel, pixels around the patch tell nothing.
+        seen, beyond = geometry.own_reach(new), (geometry.context_at(new), ) * 2
+    elif geometry.context_at(new) or geometry.context_at(old):
         # As in a whole image: with all pixels that a cubic filter, the widest, mixes into those that the new kernel sees.
         filter_reach = 2 * max(1, _ceil_div(new, old))
-        new_window, old_window = _aligned(tuple(side + filter_reach for side in new_reach), old_reach, new, old)
-    else:
-        new_window, old_window = _aligned(geometry.own_reach(new), old_reach, new, old)
+    new_window, old_window = _aligned(tuple(side + filter_reach for side in seen), own, new, old)
     matrix = resize_matrix(sum(new_window), sum(old_window), interpolation, antialias)
-    seen = matrix[max(0, new_window[0] - new_reach[0]):new_window[0] + new_reach[1]]
-    old_start = old_window[0] - old_reach[0]
-    factor = least_squares_factor(seen, correlation)[:, old_start:old_start + sum(old_reach)]
-    beyond = [max(0, side - length) for side, length in zip(new_reach, new_window)]    # context of the window: zeros
+    new_start, old_start = new_window[0] - seen[0], old_window[0] - own[0]
+    factor = least_squares_factor(matrix[new_start:new_start + sum(seen)], correlation)[:, old_start:old_start + sum(own)]
     return F.pad(factor, (0, 0, *beyond)).contiguous().to(device, dtype)
 
 

@@ -420,7 +420,7 @@ class MultiScalePatchEmbed(nn.Module):
         # By attribute: parameters() of a DataParallel replica are none.
         own = cast('list[PatchKernel]', [self.base, *self.kernels.values()])
         tensors = [tensor for part in own for tensor in (part.weight, part.bias) if tensor is not None]
-        settings = self.downsampling, self.geometry, self.parameterization, choice_for(self).pretrained_only
+        settings = self.downsampling, self.parameterization, choice_for(self).pretrained_only
         return self._cache.get((size, index, settings), tensors, lambda: self.sized_kernel(size, index))
 
     def train(self, mode: bool = True) -> MultiScalePatchEmbed:

@@ -1,7 +1,7 @@
 """Calibrated kernels: patch kernels that give real images of another resolution the tokens of the base one, in closed form.
 
-Over pairs of patches, x at the base resolution and u of the same place at another one, the calibrated kernel of every
-pretrained kernel w and bias b is the least squares solution
+Over pairs of patches, x at the base resolution and u of the same place at another one (with its context, where the layer has
+one), the calibrated kernel of every pretrained kernel w and bias b is the least squares solution
 
     min over w', b' of  E (<x, w> + b - <u, w'> - b')^2  +  ridge * s * |w' - w_0|^2,
 
@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..layers.context import with_context
 from ..layers.patch_embed import MultiScalePatchEmbed
 from .moments import PairMoments, token_error
 
@@ -172,9 +173,11 @@ class Calibrator:
             self.moments[k][held_out].update(patches[:, :rows, :columns], tokens[:, :rows, :columns])
 
     def _seen_patches(self, images: Tensor, k: int) -> Tensor:
-        """What the layer's kernel on patches of ``k`` px sees of each: more than the patch where kernels overlap."""
+        """What the layer's kernel on patches of ``k`` px sees of each: more than the patch where patches overlap, or with
+        context."""
         geometry = self.patch_embed.geometry
-        return extract_patches(images.double(), (geometry.kernel(k), ) * 2, (k, k), geometry.reach(k)[0])
+        seen, zeros = with_context(images.double(), geometry, (k, k))
+        return extract_patches(seen, (geometry.kernel(k), ) * 2, (k, k), zeros)
 
     @torch.no_grad()
     def finish(self, ridges: Sequence[float] = RIDGES) -> dict[int, Calibration]:

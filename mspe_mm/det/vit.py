@@ -136,8 +136,8 @@ class MSPEViTDet(BaseModule):
         init_cfg: The host's; ``dict(type='Pretrained', checkpoint=...)`` also takes MAE's files.
         attention: ``'fused'`` or ``'naive'``: the same numbers up to rounding.
         with_cp: Recompute the blocks in the backward pass instead of keeping their activations.
-        **layer: ``kernel_sizes``, ``kernel_policy``, ``parameterization``, ``tune_base`` and ``downsampling`` of
-            :class:`~mspe_mm.layers.patch_embed.MultiScalePatchEmbed`.
+        **layer: ``kernel_sizes``, ``context``, ``kernel_policy``, ``parameterization``, ``tune_base`` and ``downsampling``
+            of :class:`~mspe_mm.layers.patch_embed.MultiScalePatchEmbed`.
 
     Raises:
         InputError: For an unknown key, with the nearest valid name.

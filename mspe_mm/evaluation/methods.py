@@ -14,7 +14,8 @@ METHODS = ('vanilla', 'img_resize', 'flexivit', 'prior', 'calibrated', 'mspe', '
 
 img_resize: The image is resized to the base resolution, then embedded as by ``vanilla``.
 flexivit: The pretrained kernel, PI-resized so that the token grid stays the base grid; untrained.
-prior: As ``flexivit``, by the resize that is optimal for patches as smooth as photographs (:data:`PRIOR_CORRELATION`).
+prior: As ``flexivit``, by the resize that is optimal for patches as smooth as photographs (:data:`PRIOR_CORRELATION`), and
+    with the context of the layer.
 calibrated: Kernels solved in closed form from unlabelled images: an adapter of tools/calibrate.py.
 mspe: The tuned layer.
 finetuned: The full fine-tuning baseline: another checkpoint, in which all weights were trained at several resolutions. A
@@ -47,7 +48,7 @@ def method_layer(layer: MultiScalePatchEmbed, method: str,
     if method == 'finetuned' and any('.kernels.' in name for name in finetuned):
         return layer
     if method == 'prior':
-        return layer.single_kernel(layer.kernel_policy, layer.downsampling.correlation or PRIOR_CORRELATION)
+        return layer.single_kernel(layer.kernel_policy, layer.downsampling.correlation or PRIOR_CORRELATION, layer.context)
     return layer.single_kernel(layer.kernel_policy if method == 'flexivit' else 'constant')
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from .call_scope import CallScope
+from .context import Window
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Choice:
         pretrained_only: Whether the layer uses the pretrained kernel alone, as if it had no other.
         images: Batches (b, C, h, w) of any sizes to embed instead of the input, each at its own size; None for the input.
         kernels: Index of the kernel for each of ``images``; None for the kernels of the nearest resolutions.
+        window: Of which image, and where, the input was cut out; None for an image of its own.
     """
 
     kernel: int | None = None
@@ -33,6 +35,7 @@ class Choice:
     pretrained_only: bool = False
     images: tuple[Tensor, ...] | None = None
     kernels: tuple[int, ...] | None = None
+    window: Window | None = None
 
 
 DEFAULT = Choice()

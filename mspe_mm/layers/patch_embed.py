@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..errors import InputError
 from .cache import DerivedTensors
 from .choice import choice_for, choosing
+from .context import Window, with_context
 from .downsampling import Downsampling
 from .geometry import PatchGeometry
 from .resize import pi_resize, resize_image
@@ -74,7 +75,9 @@ class MultiScalePatchEmbed(nn.Module):
     pretrained one, so that an untrained layer is FlexiViT at the native resolutions, and with ``'residual'`` at every one.
 
     Patches overlap where ``base_kernel`` is larger than ``patch_size``. Kernels are named by their patch size, the stride of
-    the convolution; :mod:`~mspe_mm.layers.geometry` says how far a kernel reaches beyond its patch.
+    the convolution; :mod:`~mspe_mm.layers.geometry` says how far a kernel reaches beyond its patch. With ``context``,
+    kernels for patches smaller than ``patch_size`` also see pixels around the patch; beyond the image's edge is what
+    :mod:`~mspe_mm.layers.context` says.
 
     In eval mode several threads may call one layer: the module stores nothing of a call.
 
@@ -90,6 +93,9 @@ class MultiScalePatchEmbed(nn.Module):
             quarters of ``patch_size``, see :func:`~mspe_mm.layers.resolution.default_kernel_sizes`.
         base_kernel: Extent of the pretrained kernel in pixels, if larger than a patch: odd, with a padding of
             ``base_kernel // 2``, as in PVT v2 and SegFormer (7 px on 4 px patches).
+        context: Pixels that kernels for patches smaller than ``patch_size`` see on each side of the patch, in pixels of the
+            image that is embedded. One number, or a mapping {kernel size: pixels}; patches of other sizes have the context
+            of the nearest of these. The base resolution has none.
         bias: Whether the kernels have a bias.
         kernel_policy: ``'fixed'``, ``'isotropic'`` or ``'constant'``, see :func:`~mspe_mm.layers.resolution.fit_kernel`.
         fit: ``'nearest'`` as above. ``'floor'`` is the paper's formula: the patch size is rounded down and images keep their
@@ -115,6 +121,7 @@ class MultiScalePatchEmbed(nn.Module):
                  kernel_sizes: Sequence[int] | None = None,
                  *,
                  base_kernel: int | None = None,
+                 context: int | Mapping[int, int] = 0,
                  bias: bool = True,
                  kernel_policy: str = 'fixed',
                  fit: str = 'nearest',
@@ -132,7 +139,7 @@ class MultiScalePatchEmbed(nn.Module):
         self.kernel_policy, self.fit, self.parameterization = kernel_policy, fit, parameterization
         self.downsampling, self.host = Downsampling.of(downsampling), host or HostLayout()
         self._check_settings()
-        self.geometry = PatchGeometry(patch_size, base_kernel or patch_size)
+        self.geometry = PatchGeometry(patch_size, base_kernel or patch_size, cast(Any, context))
         if self.geometry.overlaps and self.host.padding != 'corner':
             raise ValueError(f"overlapping patches are embedded with padding='corner', got {self.host.padding!r}")
 
@@ -173,6 +180,12 @@ class MultiScalePatchEmbed(nn.Module):
         """(height, width) in pixels at which the layer is the stock one."""
         return self.patch_size * self.grid_size[0], self.patch_size * self.grid_size[1]
 
+    @property
+    def context(self) -> int | dict[int, int]:
+        """Pixels of context: one number, or {kernel size: pixels}."""
+        context = self.geometry.context
+        return context if isinstance(context, int) else dict(context)
+
     @torch.no_grad()
     def reset_kernels(self) -> None:
         """Set the kernels from the pretrained one: its PI-resize (``'native'``) or no correction (``'residual'``)."""
@@ -211,14 +224,13 @@ class MultiScalePatchEmbed(nn.Module):
     def resize_kernel(self, weight: Tensor, size: tuple[int, int], native: int | None = None) -> Tensor:
         """Kernels for patches of ``size`` (height, width), under the layer's downsampling model and correlation of pixels.
 
-        ``native`` is the patch size that ``weight`` is for, by default the pretrained kernel's. Without overlap, kernels are
-        as large as their patches, and it is not needed.
+        ``native`` is the patch size that ``weight`` is for, by default the pretrained kernel's. Without overlap and context,
+        kernels are as large as their patches, and it is not needed.
         """
-        model = self.downsampling.settings
-        if not self.geometry.overlaps:
+        model, geometry, native = self.downsampling.settings, self.geometry, native or self.patch_size
+        if not geometry.overlaps and not any(map(geometry.context_at, (native, *size))):
             return pi_resize(weight, size, *model)
-        native = native or self.patch_size
-        return self.geometry.resize(weight, size, (native, native), *model)
+        return geometry.resize(weight, size, (native, native), *model)
 
     def kernel_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
         """(height, width) in pixels of the patches (not of what overlaps) of an image of ``image_size`` (height, width)."""
@@ -266,6 +278,15 @@ class MultiScalePatchEmbed(nn.Module):
         """Within the context, calls of this thread are embedded by the pretrained kernel, resized to fit."""
         return choosing(self, pretrained_only=True)
 
+    def window_of(self, image: Tensor, top: int, left: int) -> AbstractContextManager[None]:
+        """Within the context, the input of this thread's calls is a window of ``image`` (B, C, H, W).
+
+        Row ``top`` and column ``left`` of the image are the window's first. Kernels with context see the image around the
+        window, and not its edge, repeated. Windows that are not whole patches are resized or padded like an image, and see
+        their edges. So do patches that overlap at the base resolution, as they do in the host.
+        """
+        return choosing(self, window=Window(image, top, left))
+
     def embedding_each(self, images: Sequence[Tensor],
                        kernels: Sequence[int] | None = None) -> AbstractContextManager[None]:
         """Within the context, calls of this thread embed ``images`` instead of their input, each at its own size.
@@ -292,7 +313,7 @@ class MultiScalePatchEmbed(nn.Module):
         tokens: dict[int, Tensor] = {}
         grids = set()
         for (_, kernel), indices in alike.items():
-            with choosing(self, images=None, kernels=None, kernel=kernel):
+            with choosing(self, images=None, kernels=None, window=None, kernel=kernel):
                 out = self(torch.cat([images[index] for index in indices]))
             found, grid = out if self.host.with_grid else (out, None)
             grids.add(grid or tuple(found.shape[1:]))
@@ -307,7 +328,7 @@ class MultiScalePatchEmbed(nn.Module):
         """A layer on the same pretrained kernel and norm, with this one's settings but for ``changes``, untrained."""
         settings = dict(
             kernel_sizes=self.kernel_sizes, kernel_policy=self.kernel_policy, fit=self.fit,
-            parameterization=self.parameterization,
+            parameterization=self.parameterization, context=self.context,
             tune_base=str(self.patch_size) in self.kernels, downsampling=self.downsampling)
         layer = type(self)(
             self.in_channels, self.embed_dims, self.patch_size, self.grid_size, base_kernel=self.geometry.kernel_size,
@@ -317,13 +338,14 @@ class MultiScalePatchEmbed(nn.Module):
         layer.reset_kernels()
         return layer.train(self.training)
 
-    def single_kernel(self, kernel_policy: str, correlation: float = 0.) -> MultiScalePatchEmbed:
+    def single_kernel(self, kernel_policy: str, correlation: float = 0.,
+                      context: int | Mapping[int, int] = 0) -> MultiScalePatchEmbed:
         """A layer of the pretrained kernel alone, shared with this one: the untrained baselines.
 
         ``'constant'`` gives the stock patch embedding, ``'fixed'`` and ``'isotropic'`` give FlexiViT's.
         """
         return self.sharing_base(kernel_sizes=(self.patch_size, ), tune_base=False, kernel_policy=kernel_policy,
-                                 downsampling=replace(self.downsampling, correlation=correlation))
+                                 context=context, downsampling=replace(self.downsampling, correlation=correlation))
 
     def _own_kernel(self, name: str) -> PatchKernel:
         return cast(PatchKernel, self.kernels[name])
@@ -342,7 +364,7 @@ class MultiScalePatchEmbed(nn.Module):
     def sized_kernel(self, size: tuple[int, int], index: int) -> tuple[Tensor, Tensor | None]:
         """Weight and bias (D) of kernel ``index`` of ``kernel_sizes``, resized to patches of ``size`` (height, width).
 
-        The weight is (D, C, *size), or larger where patches overlap.
+        The weight is (D, C, *size), or larger where patches overlap and with context.
         """
         base, name = self.base, str(self.kernel_sizes[index])
         if name not in self.kernels or choice_for(self).pretrained_only:
@@ -367,7 +389,7 @@ class MultiScalePatchEmbed(nn.Module):
         Raises:
             InputError: If the tokens are not on the base grid and ``strict_grid`` asks for it.
         """
-        choice = choice_for(self)
+        choice, given = choice_for(self), x
         if choice.images is not None:
             return self._embed_each(choice.images, choice.kernels)
         image_size = _image_size(x)
@@ -378,7 +400,8 @@ class MultiScalePatchEmbed(nn.Module):
         weight, bias = self._cached_kernel(size, self.kernel_index(image_size) if forced is None else forced)
         reach = tuple(self.geometry.reach(k) for k in size)
         x = _pad_to_patches(x, size, self.host.padding, reach)
-        x = F.conv2d(x, weight, bias, stride=size, padding=tuple(before for before, _ in reach))
+        x, zeros = with_context(x, self.geometry, size, choice.window if x is given else None)
+        x = F.conv2d(x, weight, bias, stride=size, padding=zeros)
         grid = _image_size(x)
         if self.host.strict_grid and grid != self.grid_size:
             rows, columns = self.grid_size
@@ -405,8 +428,9 @@ class MultiScalePatchEmbed(nn.Module):
         return super().train(mode)
 
     def extra_repr(self) -> str:
-        return (f'grid_size={self.grid_size}, kernel_sizes={self.kernel_sizes}, kernel_policy={self.kernel_policy!r}, '
-                f'fit={self.fit!r}, parameterization={self.parameterization!r}, {self.downsampling}, {self.host}')
+        return (f'grid_size={self.grid_size}, kernel_sizes={self.kernel_sizes}, context={self.context}, '
+                f'kernel_policy={self.kernel_policy!r}, fit={self.fit!r}, '
+                f'parameterization={self.parameterization!r}, {self.downsampling}, {self.host}')
 
 
 def check_choice(name: str, value: object, choices: Sequence) -> None:
@@ -424,15 +448,15 @@ def _image_size(x: Tensor) -> tuple[int, int]:
 def _pad_to_patches(x: Tensor, patch: tuple[int, int], padding: str | None, reach: tuple[tuple[int, int], ...]) -> Tensor:
     """Pad (B, C, H, W) with zeros to whole patches.
 
-    ``reach`` is how far kernels reach on each axis (before the patch, from its first pixel on). The convolution itself pads
-    by the first number on both sides.
+    ``reach`` is how far kernels reach on each axis (before the patch, from its first pixel on). The first number is also
+    padded on both sides, by the convolution or by :func:`~mspe_mm.layers.context.with_context`.
     """
     if padding is None:
         if x.shape[-2] < patch[0] or x.shape[-1] < patch[1]:
             raise ValueError(f'an image of {x.shape[-2]} x {x.shape[-1]} px has no room for a patch of {patch[0]} x '
                              f"{patch[1]} px: set padding='corner'")
         return x
-    # What the last patch's kernel sees beyond the image and the convolution's own padding; for a patch alone, -length % p.
+    # What the last patch's kernel sees beyond the image and the padding of both sides; for a patch alone, -length % p.
     bottom, right = (max(0, (-(-length // p) - 1) * p + after - length - before)
                      for length, p, (before, after) in zip(x.shape[-2:], patch, reach))
     if bottom == right == 0:

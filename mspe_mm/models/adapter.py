@@ -26,11 +26,12 @@ FORMAT = 'mspe_mm.adapter/1'
 MAX_WEIGHT = 1e6
 """A larger absolute value in a kernel means that tuning diverged or the file is damaged."""
 
-_METADATA: dict[str, type | list[type]] = dict(
+_METADATA: dict[str, type | list[type] | tuple[type, ...]] = dict(
     base_digest=str, embed_dims=int, in_channels=int, patch_size=int, base_kernel=int, base_resolution=[int],
-    kernel_sizes=[int], tuned_sizes=[int], parameterization=str, interpolation=str, antialias=bool, correlation=float,
-    training_seconds=float)
-"""Types of the metadata; a list has elements of the type, and a float can be written as an integer."""
+    kernel_sizes=[int], tuned_sizes=[int], context=(int, dict), parameterization=str, interpolation=str, antialias=bool,
+    correlation=float, training_seconds=float)
+"""Types of the metadata; a list has elements of the type, a tuple names several types, and a float can be written as an
+integer."""
 
 
 def base_digest(patch_embed: MultiScalePatchEmbed) -> str:
@@ -55,6 +56,7 @@ def describe(patch_embed: MultiScalePatchEmbed) -> dict[str, str]:
         base_resolution=patch_embed.base_resolution,
         kernel_sizes=patch_embed.kernel_sizes,
         tuned_sizes=[int(k) for k in patch_embed.kernels],
+        context=patch_embed.context,
         parameterization=patch_embed.parameterization,
         **asdict(patch_embed.downsampling))
     return {'format': FORMAT, 'version': __version__, **{key: json.dumps(value) for key, value in entries.items()}}
@@ -100,9 +102,10 @@ def load_adapter(patch_embed: MultiScalePatchEmbed, path: str | Path) -> None:
     tensors, metadata = read_adapter(path)
     own = describe(patch_embed)
     metadata.setdefault('correlation', '0.0')    # what layers had before they had a choice
+    metadata.setdefault('context', '0')
     metadata.setdefault('base_kernel', own['base_kernel'])    # not said before; the kernels' shapes still have to fit
     for key in ('embed_dims', 'in_channels', 'patch_size', 'base_kernel', 'base_resolution', 'kernel_sizes', 'tuned_sizes',
-                'parameterization', *DOWNSAMPLING_KEYS):
+                'context', 'parameterization', *DOWNSAMPLING_KEYS):
         if metadata.get(key) != own[key]:
             raise AdapterMismatchError(f'{path} does not fit this model: it was tuned for {key}={metadata.get(key)}, and '
                                        f'the model has {key}={own[key]}', key, json.loads(metadata.get(key, 'null')))
@@ -119,7 +122,7 @@ def load_adapter(patch_embed: MultiScalePatchEmbed, path: str | Path) -> None:
 def adapter_layer(patch_embed: MultiScalePatchEmbed, path: str | Path) -> MultiScalePatchEmbed:
     """A second layer on the pretrained kernel of ``patch_embed``, with the kernels of the adapter at ``path``.
 
-    It has the adapter's own kernel sizes and parameterization, whatever those of ``patch_embed`` are.
+    It has the adapter's own kernel sizes, context and parameterization, whatever those of ``patch_embed`` are.
 
     Raises:
         InputError: As :func:`load_adapter`.
@@ -128,6 +131,7 @@ def adapter_layer(patch_embed: MultiScalePatchEmbed, path: str | Path) -> MultiS
     kernel_sizes, tuned_sizes = (json.loads(metadata.get(key, '[]')) for key in ('kernel_sizes', 'tuned_sizes'))
     try:
         layer = patch_embed.sharing_base(kernel_sizes=kernel_sizes, tune_base=patch_embed.patch_size in tuned_sizes,
+                                         context=json.loads(metadata.get('context', '0')),
                                          parameterization=json.loads(metadata.get('parameterization', 'null')))
     except ValueError as error:
         raise InputError(f'{path} does not fit this model: {error}') from error
@@ -194,7 +198,9 @@ def _check_metadata(path: str | Path, metadata: dict[str, str], tensors: dict[st
                          f'and they name {", ".join(sorted(sizes | tuned))}')
 
 
-def _is(value: Any, kind: type | list[type]) -> bool:
+def _is(value: Any, kind: type | list[type] | tuple[type, ...]) -> bool:
+    if isinstance(kind, tuple):
+        return type(value) in kind
     if isinstance(kind, list):
         return isinstance(value, list) and all(_is(item, kind[0]) for item in value)
     if kind is float:

@@ -38,7 +38,7 @@ def convert_patch_embed(model: nn.Module,
         base_resolution: Resolution in pixels that the model was trained at, one number or (height, width). By default the
             ``img_size`` that the host states.
         kernel_sizes: Native patch sizes of the kernels in pixels, one of them the host's; by default its quarters.
-        **settings: ``kernel_policy``, ``parameterization``, ``tune_base`` and ``downsampling`` of
+        **settings: ``context``, ``kernel_policy``, ``parameterization``, ``tune_base`` and ``downsampling`` of
             :class:`~mspe_mm.layers.patch_embed.MultiScalePatchEmbed`. ``interpolation``, ``antialias`` and ``correlation``
             may also be given as separate arguments.
 

@@ -46,7 +46,8 @@ def load_adapter_for(cfg: Config, layer: MultiScalePatchEmbed, path: str) -> Non
 
 def _option(cfg: Config, error: AdapterMismatchError) -> str:
     key, value = error.setting, error.value
-    if value is None or key not in ('kernel_sizes', 'parameterization', *DOWNSAMPLING_KEYS):
+    if value is None or isinstance(value, dict) or key not in (
+            'kernel_sizes', 'context', 'parameterization', *DOWNSAMPLING_KEYS):
         return ''
     if key in DOWNSAMPLING_KEYS:
         key = f'downsampling.{key}'

@@ -11,7 +11,10 @@ from mmseg.utils import SampleList, add_prefix
 from torch import Tensor
 
 from ..errors import InputError
+from ..layers.call_scope import CallScope
 from ..tuning.tuned_model import Outputs, TunedModel
+
+_cut_from: CallScope[Tensor | None] = CallScope(None)    # the image that sliding windows are cut out of
 
 
 @MODELS.register_module()
@@ -49,6 +52,19 @@ class MSPEEncoderDecoder(TunedModel, EncoderDecoder):
         decoded = self.decode_head(features)
         return Outputs(decoded[0] if isinstance(decoded, tuple) else decoded, (features, decoded))
 
+    def slide_inference(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
+        """The host's; kernels with context see the image around a window."""
+        with _cut_from.set(inputs):
+            return super().slide_inference(inputs, batch_img_metas)
+
+    def encode_decode(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
+        """The host's."""
+        place = None if _cut_from.value is None else place_of_view(inputs, _cut_from.value)
+        if place is None:
+            return super().encode_decode(inputs, batch_img_metas)
+        with self.mspe_layer.window_of(_cut_from.value, *place):
+            return super().encode_decode(inputs, batch_img_metas)
+
     def predict_each(self, images: Sequence[Tensor], data_samples: SampleList) -> SampleList:
         """Predictions for images of any sizes, which share one pass through the encoder.
 
@@ -76,3 +92,13 @@ class MSPEEncoderDecoder(TunedModel, EncoderDecoder):
         if self.with_auxiliary_head:
             losses.update(self._auxiliary_head_forward_train(features, data_samples))
         return losses
+
+
+def place_of_view(window: Tensor, image: Tensor) -> tuple[int, int] | None:
+    """Row and column of ``image`` (B, C, H, W) at which ``window``, a view of it, begins; None if it is no such view."""
+    row, column = image.stride()[2:]
+    same = window.untyped_storage().data_ptr() == image.untyped_storage().data_ptr() and window.stride() == image.stride()
+    if not same or not row or not column:
+        return None
+    offset = window.storage_offset() - image.storage_offset()
+    return offset // row, offset % row // column

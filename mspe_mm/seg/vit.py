@@ -32,8 +32,8 @@ class MSPEViT(VisionTransformer):
             token has no position, and ``with_cp=False``. Models with the last two are trained from scratch and have no
             ``pos_embed``.
         patch_pad: The host's; ``'corner'``, ``'same'``, or 0 for none.
-        **kwargs: ``kernel_sizes``, ``kernel_policy``, ``parameterization``, ``tune_base`` and ``downsampling`` of
-            :class:`~mspe_mm.layers.patch_embed.MultiScalePatchEmbed`. Everything else is the host's (``img_size``,
+        **kwargs: ``kernel_sizes``, ``context``, ``kernel_policy``, ``parameterization``, ``tune_base`` and ``downsampling``
+            of :class:`~mspe_mm.layers.patch_embed.MultiScalePatchEmbed`. Everything else is the host's (``img_size``,
             ``patch_size``, ``embed_dims``, ``out_indices``, ...).
 
     Raises:

@@ -211,7 +211,9 @@ def stream(layer, sizes):
 
 
 @pytest.mark.parametrize('parameterization', ['native', 'residual'])
-@pytest.mark.parametrize('settings', [{}, dict(bias=False), dict(tune_base=True), dict(correlation=0.9)])
+@pytest.mark.parametrize('settings', [
+    {}, dict(bias=False), dict(tune_base=True), dict(correlation=0.9), dict(context=2),
+    dict(context={4: 1, 6: 3}, correlation=0.9)])
 def test_the_layer_has_the_errors_that_are_reported(parameterization, settings):
     layer = make_layer(parameterization=parameterization, **settings)
     sizes = [4, 20, 16] if layer.kernels.keys() >= {'16'} else [4, 20]
@@ -254,6 +256,21 @@ def test_overlapping_kernels_are_calibrated_on_all_that_they_see(parameterizatio
             error = (actual - wanted).square().sum() / (wanted - wanted.mean((0, 1))).square().sum()
             assert error.item() == pytest.approx(reported, rel=1e-4)
         assert kernel.error_after < kernel.error_before
+
+
+@pytest.mark.parametrize('layout', [{}, dict(patch_size=4, base_kernel=7, grid_size=(12, 16), kernel_sizes=(1, 2, 4))])
+def test_with_context_less_of_the_tokens_is_missed(layout):
+    def missed(context):
+        layer = make_layer(**{**dict(kernel_sizes=(2, 4, 16)), **layout}, context=context)
+        k = layer.kernel_sizes[0]
+        calibrator, x = Calibrator(layer, [k]), images(24, (48, 64)).float()
+        small = resize_image(x, (k * layer.grid_size[0], k * layer.grid_size[1]), 'area')
+        calibrator.update(x[:20], {k: small[:20]})
+        calibrator.update(x[20:], {k: small[20:]}, held_out=True)
+        return calibrator.finish()[k].error_after
+
+    errors = [missed(context) for context in (0, 1)]
+    assert errors[1] < 0.95 * errors[0]
 
 
 def test_images_in_one_batch_or_many_are_the_same():

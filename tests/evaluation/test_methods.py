@@ -49,6 +49,19 @@ def test_flexivit_is_the_resized_base_kernel_on_the_base_grid(model):
     assert torch.equal(tokens, expected.flatten(2).transpose(1, 2))
 
 
+def test_prior_has_the_context_of_the_layer_and_vanilla_and_flexivit_have_none(model):
+    model.backbone.patch_embed = model.backbone.patch_embed.sharing_base(context=2).eval()
+    for method, context in (('vanilla', 0), ('flexivit', 0), ('prior', 2), ('mspe', 2)):
+        with using_method(model, method) as layer:
+            assert layer.context == context
+    (tokens, grid), image = embed(model, 'prior', (16, 16))
+    layer = model.backbone.patch_embed
+    kernel = layer.geometry.resize(layer.proj.weight, (4, 4), (16, 16), correlation=0.99)
+    padded = nn.functional.pad(image, (2, 2, 2, 2), mode='replicate')
+    assert grid == (4, 4)
+    assert torch.equal(tokens, nn.functional.conv2d(padded, kernel, layer.proj.bias, stride=4).flatten(2).transpose(1, 2))
+
+
 def test_prior_is_the_base_kernel_resized_for_the_correlation_of_photographs(model):
     (tokens, grid), image = embed(model, 'prior', (16, 16))
     layer = model.backbone.patch_embed

@@ -58,7 +58,7 @@ def saved(path):
 
 @pytest.mark.parametrize('settings', [
     {}, dict(parameterization='native'), dict(tune_base=True), dict(bias=False), dict(proj_name='projection'),
-    dict(interpolation='bicubic', antialias=False)])
+    dict(interpolation='bicubic', antialias=False), dict(context=2), dict(context={4: 2, 8: 1}, parameterization='native')])
 def test_a_saved_adapter_makes_the_base_model_the_tuned_one(path, settings):
     layer = tuned(make_layer(**settings))
     save_adapter(layer, path)
@@ -68,7 +68,8 @@ def test_a_saved_adapter_makes_the_base_model_the_tuned_one(path, settings):
     assert untouched(other, layer.state_dict())
 
 
-@pytest.mark.parametrize('settings', [dict(kernel_sizes=(5, 16)), dict(parameterization='native'), dict(tune_base=True)])
+@pytest.mark.parametrize('settings', [
+    dict(kernel_sizes=(5, 16)), dict(parameterization='native'), dict(tune_base=True), dict(context={4: 2, 8: 1})])
 def test_an_adapter_makes_a_second_layer_beside_one_of_other_kernels(path, settings):
     other = tuned(make_layer(**settings))
     save_adapter(other, path)
@@ -110,7 +111,7 @@ def test_the_file_holds_the_kernels_alone_and_what_they_were_tuned_for(path, sav
     assert re.fullmatch('[0-9a-f]{64}', metadata.pop('base_digest'))
     assert metadata == dict(
         embed_dims=8, in_channels=3, patch_size=16, base_kernel=16, base_resolution=[48, 64], kernel_sizes=[4, 8, 12, 16],
-        tuned_sizes=[4, 8, 12], parameterization='residual', interpolation='bilinear', antialias=True,
+        tuned_sizes=[4, 8, 12], context=0, parameterization='residual', interpolation='bilinear', antialias=True,
         correlation=0.)
 
 
@@ -157,6 +158,8 @@ def test_the_digest_changes_with_nothing_but_the_base_kernel():
     (dict(interpolation='area'), 'interpolation="bilinear".* the model has interpolation="area"'),
     (dict(antialias=False), 'antialias=true.* the model has antialias=false'),
     (dict(correlation=0.9), r'correlation=0\.0.* the model has correlation=0\.9'),
+    (dict(context=2), 'context=0.* the model has context=2'),
+    (dict(context={8: 1, 4: 2}), 'context=0.* the model has context={"4": 2, "8": 1}'),
 ])
 def test_an_adapter_of_another_model_is_refused_with_what_differs(path, saved, settings, sentence):
     layer = make_layer(**settings)
@@ -170,6 +173,7 @@ def test_an_adapter_of_another_model_is_refused_with_what_differs(path, saved, s
     (dict(kernel_sizes=(4, 16)), 'kernel_sizes', [4, 8, 12, 16]),
     (dict(correlation=0.9), 'correlation', 0.0),
     (dict(antialias=False), 'antialias', True),
+    (dict(context=2), 'context', 0),
     (dict(parameterization='native'), 'parameterization', 'residual'),
 ])
 def test_load_adapter_names_the_setting_that_differs(path, saved, settings, setting, value):
@@ -201,6 +205,27 @@ def test_an_adapter_of_before_there_was_a_correlation_is_one_of_pi_resize(path, 
     load_adapter(make_layer(), path)
     with pytest.raises(InputError, match='correlation'):
         load_adapter(make_layer(correlation=0.9), path)
+
+
+def test_an_adapter_of_before_there_was_context_has_none(path, saved):
+    metadata, layer = describe(saved), make_layer()
+    del metadata['context']
+    save_file(saved.kernels.state_dict(), path, metadata)
+    load_adapter(layer, path)
+    assert untouched(layer, snapshot(saved))
+    assert adapter_layer(make_layer(context=2), path).context == 0
+    with pytest.raises(AdapterMismatchError, match='was tuned for context=0, and the model has context=2'):
+        load_adapter(make_layer(context=2), path)
+
+
+@pytest.mark.parametrize(('context', 'sentence'), [
+    ('1.5', 'is damaged: the context of its metadata is 1.5'), ('[2]', 'is damaged'), ('null', 'is damaged'),
+    ('{"4": "2"}', 'does not fit this model: context must be'), ('{"99": 2}', 'does not fit this model: context must be'),
+    ('-2', 'does not fit this model: context must be')])
+def test_an_adapter_whose_context_makes_no_sense_is_refused_by_name(path, saved, context, sentence):
+    save_file(saved.kernels.state_dict(), path, {**describe(saved), 'context': context})
+    with pytest.raises(InputError, match=sentence):
+        adapter_layer(make_layer(), path)
 
 
 def test_an_adapter_of_another_checkpoint_is_refused_with_both_base_kernels(path, saved):

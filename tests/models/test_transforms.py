@@ -52,10 +52,12 @@ MODELS_OF = {
     'MSPEViT': backbone,
     'MSPEViT, naive attention': partial(backbone, attention='naive'),
     'MSPEViT, native': partial(backbone, parameterization='native'),
+    'MSPEViT, context': partial(backbone, context={4: 3, 8: 1}, downsampling=dict(correlation=0.9)),
     'MSPEViT, sinusoidal': partial(backbone, position='sinusoidal'),
     'MSPEViT, relative': partial(backbone, **RELATIVE),
     'tuned segmentor': segmentor,
-    'MSPEViTDet': detection_backbone
+    'MSPEViTDet': detection_backbone,
+    'MSPEViTDet, context': partial(detection_backbone, context=2)
 }
 every_model = pytest.mark.parametrize('name', MODELS_OF)
 
@@ -130,7 +132,7 @@ def test_gradients_of_func_are_those_of_backward():
             torch.testing.assert_close(gradients[name], parameter.grad, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize('name', ['MSPEViT', 'tuned segmentor'])
+@pytest.mark.parametrize('name', ['MSPEViT', 'MSPEViT, context', 'tuned segmentor'])
 def test_the_legacy_onnx_export_takes_a_fixed_resolution(name):
     model, file = MODELS_OF[name]().requires_grad_(False), io.BytesIO()
     torch.onnx.export(model, (image((32, 48)), ), file, dynamo=False, opset_version=17)

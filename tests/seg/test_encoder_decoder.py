@@ -20,6 +20,7 @@ from mmseg.utils import register_all_modules
 from mspe_mm import InputError
 from mspe_mm.core import pi_resize
 from mspe_mm.seg import MSPEEncoderDecoder
+from mspe_mm.seg.encoder_decoder import place_of_view
 
 register_all_modules()
 
@@ -481,3 +482,57 @@ except ModuleNotFoundError as error:
 ''')
     assert "'mmseg'" in message
     assert 'mspe_mm[onedl]' in message
+
+
+# -- Sliding windows ---------------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def sliding(layout, context):
+    """An image, the windows that slide over it with their places, the tokens of each, and the model."""
+    model = mspe_model(img_size=BASE, context=context, downsampling=dict(correlation=0.9), fit='floor')
+    randomize(model).eval()
+    model.test_cfg = ConfigDict(mode='slide', crop_size=(16, 24), stride=(8, 12))
+    layer, x, seen = model.mspe_layer, layout(noise(2, 3, 36, 60, dtype=torch.float32)), []
+
+    def keep(module, inputs, out):
+        places = [(top, left) for top in range(21) for left in range(37)
+                  if torch.equal(x[:, :, top:top + 16, left:left + 24], inputs[0])]
+        seen.append((places, inputs[0], out[0].unflatten(1, GRID)))
+
+    handle = layer.register_forward_hook(keep)
+    samples = [SegDataSample(metainfo=dict(ori_shape=(36, 60), img_shape=(36, 60))) for _ in x]
+    model.predict(x, samples)
+    handle.remove()
+    return x, seen, model
+
+
+@pytest.mark.parametrize('layout', [torch.Tensor.contiguous, lambda x: x.contiguous(memory_format=torch.channels_last)])
+@torch.no_grad()
+def test_sliding_windows_have_the_tokens_of_the_whole_image(layout):
+    """Kernels with context see the image around the window, not its edge."""
+    x, seen, model = sliding(layout, 3)
+    assert [places for places, _, _ in seen] == [[(top, left)] for top in (0, 8, 16, 20) for left in (0, 12, 24, 36)]
+    layer, differing = model.mspe_layer, 0
+    with layer.force_grid((9, 15)):    # patches of 4 px, as in the windows
+        whole = layer(x)[0].unflatten(1, (9, 15))
+    for [(top, left)], window, tokens in seen:
+        torch.testing.assert_close(tokens, whole[:, top // 4:top // 4 + 4, left // 4:left // 4 + 6], rtol=1e-4, atol=1e-4)
+        differing += not torch.allclose(layer(window)[0].unflatten(1, GRID), tokens, rtol=1e-3, atol=1e-3)
+    assert differing == len(seen)
+
+
+@torch.no_grad()
+def test_sliding_windows_without_context_are_images_of_their_own():
+    _, seen, model = sliding(torch.Tensor.contiguous, 0)
+    assert all(torch.equal(model.mspe_layer(window)[0].unflatten(1, GRID), tokens) for _, window, tokens in seen)
+
+
+def test_place_of_view_is_none_for_what_is_no_window():
+    x = noise(2, 3, 8, 12)
+    assert place_of_view(x[:, :, 3:5, 4:9], x) == (3, 4)
+    assert place_of_view(x, x) == (0, 0)
+    assert place_of_view(x[1:, :, 3:5, 4:9], x[1:]) == (3, 4)
+    for other in (x[:, :, 3:5, 4:9].clone(), x[:, :, ::2], x.clone()):
+        assert place_of_view(other, x) is None
+    assert place_of_view(x[:1, :1, :1, :1].expand(2, 3, 4, 4), x[:1, :1, :1, :1].expand(2, 3, 8, 8)) is None

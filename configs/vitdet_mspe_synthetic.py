@@ -7,7 +7,7 @@ model = dict(
     type='MSPEMaskRCNN',
     tuning=dict(sampling='partition'),
     backbone=dict(kernel_sizes=(4, 8, 12, 16), kernel_policy='fixed', downsampling=dict(correlation=0.99)))
-load_from = 'work_dirs/vitdet_synthetic/epoch_10.pth'
+load_from = 'work_dirs/vitdet_synthetic/epoch_8.pth'
 
 max_epochs = 1
 optim_wrapper = dict(

@@ -4,7 +4,7 @@ _base_ = [
     './_base_/models/vitdet_mask-rcnn_synthetic.py', './_base_/datasets/synthetic_detection.py',
     './_base_/default_runtime_det.py'
 ]
-max_epochs = 10
+max_epochs = 8
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05),

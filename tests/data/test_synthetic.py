@@ -9,17 +9,8 @@ import pytest
 from PIL import Image
 
 from mspe_mm import InputError
-from mspe_mm.data.synthetic import (
-    CLASSES,
-    OBJECT_CLASSES,
-    PALETTE,
-    SPLITS,
-    coco_annotations,
-    draw_object,
-    draw_scene,
-    write_synthetic,
-    write_synthetic_folders,
-)
+from mspe_mm.data.scenes import CLASSES, OBJECT_CLASSES, PALETTE, SPLITS, draw_object, draw_scene
+from mspe_mm.data.synthetic import coco_annotations, write_synthetic, write_synthetic_folders
 
 SIZE = (48, 80)    # not square, so that a mixed-up order shows
 COUNTS = dict(train=30, val=3)

@@ -200,7 +200,8 @@ def test_bad_input_ends_in_one_sentence(args, sentence, tool):
     assert '\n' not in str(ended.value)
 
 
-@pytest.mark.parametrize('name', ['vitdet_coco', 'vitdet_mspe_coco', 'vitdet_coco128', 'vitdet_mspe_coco128'])
+@pytest.mark.parametrize('name', ['vitdet_coco', 'vitdet_mspe_coco', 'vitdet_coco128', 'vitdet_mspe_coco128',
+                                  'vitdet_synthetic', 'vitdet_mspe_synthetic'])
 def test_configs_are_complete(name):
     cfg = Config.fromfile(ROOT / f'configs/{name}.py')
     assert cfg.custom_imports == dict(imports=['mspe_mm.det'], allow_failed_imports=False)

@@ -1,4 +1,9 @@
 """Every test is repeatable: one thread, a fixed seed, and hypothesis always tries the same examples."""
+import os
+
+# Of the processes that tests start, too. The check for a GPU must not initialise CUDA: forks could not use it any more.
+os.environ.update(OMP_NUM_THREADS='1', PYTORCH_NVML_BASED_CUDA_CHECK='1')
+
 import pytest
 import torch
 from hypothesis import settings

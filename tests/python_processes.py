@@ -70,7 +70,7 @@ def be_python(command: Sequence[str], folder: Path, environment: dict, out: Path
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number, file in enumerate((out, err), 1):
         os.dup2(file if isinstance(file, int) else os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
-    sys.stdout, sys.stderr = (open(number, 'w', buffering=1, closefd=False) for number in (1, 2))
+    sys.stdout, sys.stderr = (os.fdopen(number, 'w', buffering=1, closefd=False) for number in (1, 2))
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)

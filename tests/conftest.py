@@ -7,7 +7,9 @@ os.environ.update(OMP_NUM_THREADS='1', PYTORCH_NVML_BASED_CUDA_CHECK='1')
 import pytest
 import torch
 from hypothesis import settings
+from python_processes import format_once
 
+format_once()
 settings.register_profile('repeatable', deadline=None, derandomize=True, max_examples=100)
 settings.load_profile('repeatable')
 torch.set_num_threads(1)

@@ -76,6 +76,7 @@ def be_python(command: Sequence[str], folder: Path, environment: dict, out: Path
     os.environ.update(environment)
     subprocess.Popen = _popen_or_fork
     forget_shared()
+    format_once()
     try:
         if command[0] == '-c':
             sys.argv = ['-c', *command[2:]]
@@ -93,6 +94,18 @@ def forget_shared() -> None:
     from mmengine.visualization import Visualizer
     for shared in (MessageHub, MMLogger, Visualizer, *Visualizer.__subclasses__()):
         shared._instance_dict.clear()
+
+
+def format_once() -> None:
+    """Have mmengine format a config once for each process: a run asks for the same text many times, at half a second each."""
+    from mmengine.config import config
+    format_code, known = config.FormatCode, {}
+
+    def formatted(text: str, **settings: object) -> object:
+        if text not in known:
+            known[text] = format_code(text, **settings)
+        return known[text]
+    config.FormatCode = formatted
 
 
 def _popen_or_fork(command: object, **settings: object) -> object:

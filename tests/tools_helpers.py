@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import os
 import runpy
+import shutil
 import socket
 import subprocess
 import sys
@@ -20,10 +21,27 @@ def tail(done: subprocess.CompletedProcess) -> str:
 
 
 class World:
-    """Runs the tools of the repository in ``folder``."""
+    """Runs the tools of the repository in ``folder``.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    Args:
+        folder: Where they run.
+        template: Config by which :meth:`write_config` makes a recipe small, with ``{root}``, ``{name}`` and ``{more}``.
+    """
+
+    def __init__(self, folder: Path, template: str = '') -> None:
+        self.folder, self.template = folder, template
+
+    def write_config(self, name: str, filename: str, more: str = '') -> None:
+        """A small version of the repository's config ``name``, with ``more`` lines."""
+        (self.folder / filename).write_text(self.template.format(root=ROOT, name=name, more=more))
+
+    def train_and_tune(self) -> None:
+        """Train ``base.py`` and tune ``mspe.py``: leaves ``base.pth``, ``adapter.safetensors`` and ``work_dirs`` of both."""
+        self.call('train.py', 'base.py')
+        last = (self.folder / 'work_dirs/base/last_checkpoint').read_text()
+        shutil.copy(self.folder / last, self.folder / 'base.pth')
+        self.call('train.py', 'mspe.py')
+        shutil.copy(self.folder / 'work_dirs/mspe/adapter.safetensors', self.folder)
 
     def launch(self, script: str, *args: object) -> subprocess.CompletedProcess:
         """Run a shell script of the tools, on a port that nobody uses."""

@@ -97,7 +97,7 @@ def forget_shared() -> None:
 
 
 def format_once() -> None:
-    """Have mmengine format a config once for each process: a run asks for the same text many times, at half a second each."""
+    """Have mmengine format a text once for each process: a run asks for that of its config many times, for seconds."""
     from mmengine.config import config
     format_code, known = config.FormatCode, {}
 

@@ -155,7 +155,8 @@ def test_a_stopped_ablation_leaves_no_process_and_continues_from_the_last_checkp
     world, _ = ablated
     out = f'stopped_{number.name}'
     folder = world.folder / out / 'default/seed_0'
-    command = ['ablate.py', 'plan.py', '--out-dir', out, '--variants', 'default', '--seeds', '0', '--cfg-options',
+    (world.folder / 'no_references.py').write_text(PLAN.replace("references = ['flexivit']", ''))
+    command = ['ablate.py', 'no_references.py', '--out-dir', out, '--variants', 'default', '--seeds', '0', '--cfg-options',
                'train_cfg.max_epochs=60', 'train_dataloader.batch_size=12', 'model.tuning.objective=task']
     tool = [sys.executable, str(ROOT / 'tools' / command[0]), *command[1:]]
     process = subprocess.Popen(tool, cwd=world.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-import mmengine.config.config
 import mmengine.runner.runner
 import torch
 from python_processes import be_python
@@ -36,7 +35,6 @@ class Run:
             os.setpgid(0, 0)
             before()
             mmengine.runner.runner.collect_env = dict    # it asks compilers for their versions, which takes a second
-            mmengine.config.config.FormatCode = lambda text, **_: (text, True)    # configs need not be pretty
             printed = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             be_python(command, folder, dict(os.environ), printed, printed)
 

@@ -22,7 +22,7 @@ from typing import IO
 import numpy
 
 HOSTS = ['torch', 'torch.distributed', 'matplotlib.pyplot', 'mmengine.runner', 'mmcv.ops', 'mmseg.apis', 'mmseg.engine',
-         'mmdet.apis', 'mmdet.engine', 'timm', 'safetensors.torch']
+         'mmdet.apis', 'mmdet.engine', 'timm', 'safetensors.torch', 'yapf.yapflib.yapf_api']
 
 _server = multiprocessing.get_context('forkserver')
 _fork = multiprocessing.get_context('fork')
@@ -98,14 +98,14 @@ def forget_shared() -> None:
 
 def format_once() -> None:
     """Have mmengine format a text once for each process: a run asks for that of its config many times, for seconds."""
-    from mmengine.config import config
-    format_code, known = config.FormatCode, {}
+    from yapf.yapflib import yapf_api
+    format_code, known = yapf_api.FormatCode, {}
 
     def formatted(text: str, **settings: object) -> object:
         if text not in known:
             known[text] = format_code(text, **settings)
         return known[text]
-    config.FormatCode = formatted
+    yapf_api.FormatCode = formatted
 
 
 def _popen_or_fork(command: object, **settings: object) -> object:

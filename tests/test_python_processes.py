@@ -11,7 +11,7 @@ import json, multiprocessing, os, signal, sys, threading
 print(json.dumps(dict(
     argv=sys.argv, name=__name__, folder=os.getcwd(), seen=os.environ.get('SEEN'), threads=threading.active_count(),
     method=multiprocessing.get_start_method(allow_none=True),
-    handlers=[str(signal.getsignal(number)) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGXFSZ, signal.SIGCHLD)],
+    handlers=[str(signal.getsignal(number)) for number in (signal.SIGTERM, signal.SIGXFSZ, signal.SIGCHLD)],
     ours=[name for name in sys.modules if name.startswith('mspe_mm')])))
 '''
 
@@ -25,6 +25,11 @@ def test_fork_python_gives_a_program_the_state_of_a_new_interpreter(tmp_path, mo
     fresh = subprocess.run([sys.executable, *command], cwd=tmp_path, capture_output=True, text=True)
     assert forked.stdout == fresh.stdout != ''
     assert (forked.returncode, forked.stderr) == (fresh.returncode, fresh.stderr) == (0, '')
+
+
+def test_fork_python_obeys_sigint_also_where_tests_run_in_the_background(tmp_path):
+    code = 'import signal; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)'
+    assert fork_python('-c', code, folder=tmp_path).stdout == 'True\n'
 
 
 def test_fork_python_leaves_no_random_state_to_the_next_program(tmp_path):

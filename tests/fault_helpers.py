@@ -26,16 +26,17 @@ class Run:
         before: Called in the new process before the tool.
     """
 
-    def __init__(self, folder: Path, tool: str, *args: object, before: Callable[[], None] = bool,
+    def __init__(self, folder: Path, tool: str, *args: object, before: Callable[[], None] | None = None,
                  log: Path | None = None) -> None:
         self.log = log or folder / 'printed.txt'
         command = [str(part) for part in (ROOT / 'tools' / tool, *args)]
 
         def be_tool() -> None:
             os.setpgid(0, 0)
-            before()
-            mmengine.runner.runner.collect_env = dict    # it asks compilers for their versions, which takes a second
             printed = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            if before:
+                before()
+            mmengine.runner.runner.collect_env = dict    # it asks compilers for their versions, which takes a second
             be_python(command, folder, dict(os.environ), printed, printed)
 
         self.process = multiprocessing.get_context('fork').Process(target=be_tool)

@@ -29,11 +29,12 @@ class Run:
     def __init__(self, folder: Path, tool: str, *args: object, before: Callable[[], None] | None = None,
                  log: Path | None = None) -> None:
         self.log = log or folder / 'printed.txt'
+        self.log.write_text('')    # there even if the process is killed at once
         command = [str(part) for part in (ROOT / 'tools' / tool, *args)]
 
         def be_tool() -> None:
             os.setpgid(0, 0)
-            printed = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            printed = os.open(self.log, os.O_WRONLY)
             if before:
                 before()
             mmengine.runner.runner.collect_env = dict    # it asks compilers for their versions, which takes a second

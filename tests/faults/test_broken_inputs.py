@@ -220,7 +220,7 @@ def test_masks_of_ignored_pixels_alone_train_with_a_loss_of_zero_and_leave_the_k
     for path in (tmp_path / 'data/annotations/train').iterdir():
         png(path, np.full((32, 32), 255, np.uint8))
     world.call(*TRAIN, '--work-dir', tmp_path / 'out', '--cfg-options', 'default_hooks.logger.interval=1',
-               f'train_dataloader.dataset.data_root={tmp_path / "data"}')
+               'model.tuning.objective=task', f'train_dataloader.dataset.data_root={tmp_path / "data"}')
     (scalars, ) = (tmp_path / 'out').glob('*/vis_data/scalars.json')
     logged = [json.loads(line) for line in scalars.read_text().splitlines()]
     assert [line['loss'] for line in logged] == [0] * len(logged) != []

@@ -7,8 +7,9 @@
 
 .PHONY: setup setup-upstream demo test test-quick test-faults test-upstream lint
 SETUP_INPUTS := scripts/setup_env.sh setup.py $(wildcard requirements/*.txt)
-# A file of tests stays in one process, with the models that its fixtures train; a process has one thread.
-PYTEST := -m pytest -n auto --maxprocesses 8 --dist loadfile
+# A file of tests stays in one process, with the models that its fixtures train; a process has one thread. The order of files is
+# that of tests/conftest.py.
+PYTEST := -m pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 test test-quick test-faults test-upstream: export OMP_NUM_THREADS = 1
 
 setup: .venv/ready

@@ -1,12 +1,11 @@
 """Running dumped configs with the host libraries alone, in a process of its own."""
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 from mmengine.config import Config
+from python_processes import fork_python
+from tools_helpers import tail
 
 TRAIN_AND_TEST = '''
 import sys
@@ -40,10 +39,8 @@ OURS = ('CheckedLoading', 'runner_type', 'mspe_safe', 'timm_name')
 
 def assert_python_runs(script: str, folder: Path, *args: object) -> None:
     """Run a script in ``folder``; fails with what it has printed."""
-    environment = {**os.environ, 'OMP_NUM_THREADS': '1'}
-    done = subprocess.run([sys.executable, '-c', script, *map(str, args)], cwd=folder, env=environment, capture_output=True,
-                          text=True)
-    assert done.returncode == 0, f'{done.stdout[-2000:]}\n{done.stderr[-3000:]}'
+    done = fork_python('-c', script, *args, folder=folder)
+    assert done.returncode == 0, tail(done)
 
 
 def added_by_tools(path: Path) -> list[str]:

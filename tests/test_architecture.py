@@ -1,10 +1,9 @@
 """Which module imports which: the contracts stand in pyproject.toml, docs/architecture.md draws them."""
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from importlinter.cli import lint_imports
+from python_processes import fork_python
 
 ROOT = Path(__file__).parents[1]
 
@@ -22,5 +21,5 @@ from mmengine.registry import TRANSFORMS
 assert all(name in TRANSFORMS for name in ('ChangeResolution', 'CompressJPEG', 'AddBlur', 'AddNoise'))
 print('by', [name for name, module in sys.modules.items() if name.startswith('mspe_mm') and hasattr(module, 'cv2')])
 """
-    done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == 'by []'    # mmengine and mmcv load it themselves
+    done = fork_python('-c', code, folder=ROOT)
+    assert done.stdout.splitlines()[-1] == 'by []', done.stderr    # mmengine and mmcv load it themselves

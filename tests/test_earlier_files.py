@@ -1,7 +1,5 @@
 """Checkpoints, adapters and dumped configs of earlier versions: tests/fixtures/v0/README.md says how they were made."""
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -9,6 +7,7 @@ import torch
 from helpers import relative_error
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
+from python_processes import fork_python
 from tools_helpers import ROOT, World
 
 from mspe_mm.data.synthetic import write_synthetic, write_synthetic_folders
@@ -90,7 +89,7 @@ def test_earlier_dumped_config_builds_with_the_stock_runner(world, name):
     code = ('import sys; from mmengine.config import Config; from mmengine.runner import Runner; '
             f'cfg = Config.fromfile({str(FILES / name) + ".py"!r}); cfg.work_dir = "stock_{name}"; '
             f'cfg.load_from = {str(FILES / name) + ".pth"!r}; print("metrics", sorted(Runner.from_cfg(cfg).test()))')
-    done = subprocess.run([sys.executable, '-c', code], cwd=world.folder, capture_output=True, text=True)
+    done = fork_python('-c', code, folder=world.folder)
     assert done.returncode == 0, done.stderr[-2000:]
     assert str(sorted(METRICS[name])) in done.stdout
 

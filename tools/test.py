@@ -52,7 +52,8 @@ def main():
         save_predictions(cfg, args.out)
     runner = cli.build_runner(cfg)
     cli.speed_up(runner.model, args)
-    runner.test()
+    with cli.warning_off_grid(runner.model):
+        runner.test()
 
 
 if __name__ == '__main__':

@@ -6,17 +6,15 @@ import re
 from collections.abc import Iterator
 
 from mmengine.fileio import get_local_path
-from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
-from mmengine.runner import Runner
 from torch import nn
 
 from ..errors import InputError
-from ..runtime.data_checks import leaf_datasets
+from ..runtime.data_checks import EarlyDataHook, leaf_datasets
 
 
 @HOOKS.register_module()
-class DatasetCheckHook(Hook):
+class DatasetCheckHook(EarlyDataHook):
     """Refuse data sets whose classes are not those of the model.
 
     mmdet gives label i to the i-th category that an annotation file and the config have in common. If the file lacks a
@@ -26,18 +24,8 @@ class DatasetCheckHook(Hook):
         InputError: Naming the classes that differ.
     """
 
-    priority = 'VERY_HIGH'
-
-    def before_train(self, runner: Runner) -> None:
-        check_classes(runner.train_dataloader.dataset, runner.model)
-        if runner.val_loop is not None:    # not after the first epochs
-            check_classes(runner.val_dataloader.dataset, runner.model)
-
-    def before_val(self, runner: Runner) -> None:
-        check_classes(runner.val_dataloader.dataset, runner.model)
-
-    def before_test(self, runner: Runner) -> None:
-        check_classes(runner.test_dataloader.dataset, runner.model)
+    def check(self, dataset: object, model: nn.Module) -> None:
+        check_classes(dataset, model)
 
 
 def check_classes(dataset: object, model: nn.Module) -> None:

@@ -7,19 +7,21 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
 import torch
 from mmengine.config import Config, DictAction
+from mmengine.dist import is_main_process
 from mmengine.registry import MODELS, RUNNERS, init_default_scope
 from mmengine.runner import Runner
 
 from ..errors import InputError
 from ..layers.patch_embed import MultiScalePatchEmbed
 from ..models.checkpoint import UntrustedCheckpointError, trusting_checkpoints
-from ..models.find import find_patch_embed
+from ..models.find import find_patch_embed, has_patch_embed
 from .compilation import compile_blocks
 from .config_errors import config_error
 from .fast_products import fast_cpu_products
@@ -204,6 +206,26 @@ def warn_off_grid(layer: MultiScalePatchEmbed, resolutions: list[tuple[int, int]
             print(f'warning: {size[0]} x {size[1]} px give {grid[0]} x {grid[1]} tokens instead of '
                   f'{layer.grid_size[0]} x {layer.grid_size[1]}: the nearest multiples of the base grid are '
                   f'{near[0]} x {near[1]} px', file=sys.stderr)
+
+
+@contextmanager
+def warning_off_grid(model: torch.nn.Module) -> Iterator[None]:
+    """Within the context, note the sizes of the images that a model sees; at its end, warn of those off the base grid.
+
+    At most three sizes are named, see :func:`warn_off_grid`. A model without an MSPE layer, and one of
+    ``kernel_policy='constant'``, whose grid follows the image as the stock model's does, gets no warning.
+    """
+    if not has_patch_embed(model) or find_patch_embed(model).kernel_policy == 'constant':
+        yield
+        return
+    layer, sizes = find_patch_embed(model), set()
+    with layer.register_forward_pre_hook(lambda _, args: sizes.add(tuple(args[0].shape[-2:]))):
+        yield
+    off = sorted(size for size in sizes if tuple(layer.token_grid(size)) != layer.grid_size)
+    if is_main_process():
+        warn_off_grid(layer, off[:3])
+        if off[3:]:
+            print(f'warning: {len(off) - 3} more sizes of images leave the base grid', file=sys.stderr)
 
 
 def read_pipeline(cfg: Config, key: str | None) -> list[dict] | None:

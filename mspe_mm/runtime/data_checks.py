@@ -5,6 +5,7 @@ every data loader; :class:`DataCheckHook` does it for any other runner. The conf
 """
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -88,20 +89,33 @@ def _check_bytes(path: str) -> None:
             raise InputError(f'{path} holds class {worst}, and masks are read with 8 bits: write classes from 0 to 255')
 
 
-@HOOKS.register_module()
-class DataCheckHook(Hook):
-    """Check the data of a runner by :func:`check_data`, before the first batch."""
+class EarlyDataHook(Hook, ABC):
+    """Check the data of every loop before its first batch, and those of the validation before a training."""
 
     priority = 'VERY_HIGH'
 
+    @abstractmethod
+    def check(self, dataset: object, model: nn.Module) -> None:
+        """Check a built data set, for a model."""
+
     def before_train(self, runner: Runner) -> None:
-        check_data(runner.train_dataloader.dataset, runner.model)
+        self.check(runner.train_dataloader.dataset, runner.model)
+        if runner.val_loop is not None:    # not after the first epochs
+            self.before_val(runner)
 
     def before_val(self, runner: Runner) -> None:
-        check_data(runner.val_dataloader.dataset, runner.model)
+        self.check(runner.val_dataloader.dataset, runner.model)
 
     def before_test(self, runner: Runner) -> None:
-        check_data(runner.test_dataloader.dataset, runner.model)
+        self.check(runner.test_dataloader.dataset, runner.model)
+
+
+@HOOKS.register_module()
+class DataCheckHook(EarlyDataHook):
+    """Check the data of a runner by :func:`check_data`, before the first batch."""
+
+    def check(self, dataset: object, model: nn.Module) -> None:
+        check_data(dataset, model)
 
 
 def check_data(dataset: object, model: nn.Module) -> None:

@@ -7,10 +7,19 @@ from pathlib import Path
 
 import cv2
 import pytest
+from python_processes import stop_server
 
 from mspe_mm.benchmark.models import SIZES
 
 TOOL = Path(__file__).parents[2] / 'tools/benchmark.py'
+
+
+@pytest.fixture(scope='module', autouse=True)
+def _own_server():
+    """Memory is measured in forks of the forkserver, whose modules and settings are the benchmark's."""
+    stop_server()
+    yield
+    stop_server()
 
 
 @pytest.fixture

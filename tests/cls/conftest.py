@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import pytest
-from tools_helpers import ROOT, World
+from tools_helpers import World
 
 from mspe_mm.data.synthetic import write_synthetic_folders
 
@@ -23,26 +23,15 @@ test_dataloader = val_dataloader
 '''
 
 
-class ClassifierWorld(World):
-    """A world of small classifiers."""
-
-    def write_config(self, name: str, filename: str, more: str = '') -> None:
-        """A small version of the repository's config ``name``, with ``more`` lines."""
-        (self.folder / filename).write_text(CONFIG.format(root=ROOT, name=name, more=more))
-
-
 @pytest.fixture(scope='session')
-def world(tmp_path_factory) -> ClassifierWorld:
-    """``base.py`` and ``mspe.py`` with ``base.pth``, ``adapter.safetensors`` and ``work_dirs`` of both trainings."""
-    world = ClassifierWorld(tmp_path_factory.mktemp('world'))
+def world(tmp_path_factory) -> World:
+    """Small classifiers: ``base.py`` and ``mspe.py`` with ``base.pth``, ``adapter.safetensors`` and ``work_dirs``."""
+    world = World(tmp_path_factory.mktemp('world'), CONFIG)
     write_synthetic_folders(world.folder / 'data', num_train=320, num_val=80, size=(32, 32), seed=0)
     world.write_config('vit_synthetic_cls', 'base.py', 'train_cfg = dict(max_epochs=12, val_interval=12)\n'
-                 'param_scheduler = []\ndefault_hooks = dict(checkpoint=dict(interval=12))')
+                       'param_scheduler = []\ndefault_hooks = dict(checkpoint=dict(interval=12))')
     world.write_config('vit_mspe_synthetic_cls', 'mspe.py',
-                 "model['patch_embed'] = dict(kernel_sizes=(2, 4, 8))\nload_from = 'base.pth'\n"
-                 'train_cfg = dict(max_epochs=2, val_interval=2)\nparam_scheduler = []')
-    world.call('train.py', 'base.py')
-    (world.folder / 'base.pth').write_bytes((world.folder / 'work_dirs/base/epoch_12.pth').read_bytes())
-    world.call('train.py', 'mspe.py')
-    (world.folder / 'adapter.safetensors').write_bytes((world.folder / 'work_dirs/mspe/adapter.safetensors').read_bytes())
+                       "model['patch_embed'] = dict(kernel_sizes=(2, 4, 8))\nload_from = 'base.pth'\n"
+                       'train_cfg = dict(max_epochs=2, val_interval=2)\nparam_scheduler = []')
+    world.train_and_tune()
     return world

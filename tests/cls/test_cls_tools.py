@@ -192,6 +192,8 @@ def test_a_missing_timm_is_named():
 def test_bad_models_are_named(world):
     assert "has no model 'vit_tinny_patch16_224': did you mean" in world.fails(
         'train.py', 'mspe.py', '--cfg-options', 'model.timm_name=vit_tinny_patch16_224')
+    assert "'kernel_size': did you mean 'kernel_sizes'?" in world.fails(
+        'train.py', 'mspe.py', '--cfg-options', 'model.patch_embed.kernel_size=[2,8]')
     assert 'of another shape (backbone.head.weight' in world.fails(
         'train.py', 'mspe.py', '--cfg-options', 'model.model_kwargs.num_classes=7')
     assert 'the head of the model has 7 classes, and the data set has 8' in world.fails(

@@ -2,6 +2,7 @@
 import subprocess
 import sys
 
+import pytest
 from mmdet.registry import MODELS
 from mmengine.registry import HOOKS, OPTIM_WRAPPER_CONSTRUCTORS
 
@@ -14,6 +15,7 @@ def run(code):
     return subprocess.run([sys.executable, '-W', 'ignore', '-c', code], capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_without_mmseg_and_beside_the_vitdet_project():
     """One process, to be quick: mmseg cannot be imported, and the names of mmdetection's ViTDet project are taken."""
     result = run(f'''
@@ -34,6 +36,7 @@ print('fine')
     assert result.stdout.strip() == 'fine', result.stderr
 
 
+@pytest.mark.slow
 def test_without_mmdet():
     result = run("import sys; sys.modules['mmdet'] = None; import mspe_mm; import mspe_mm.det")
     assert result.stderr.strip().splitlines()[-1] == (

@@ -4,8 +4,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from fault_helpers import Run
-from tools_helpers import ROOT
+from tools_helpers import World
 
 from mspe_mm.data.synthetic import write_synthetic
 
@@ -13,7 +12,7 @@ CONFIG = '''
 _base_ = '{root}/configs/{name}.py'
 model = dict(
     data_preprocessor=dict(size=(32, 32)),
-    backbone=dict(img_size=(32, 32), patch_size=8, embed_dims=16, num_layers=1, num_heads=2, out_indices=(0, ){kernels}),
+    backbone=dict(img_size=(32, 32), patch_size=8, embed_dims=16, num_layers=1, num_heads=2, out_indices=(0, )),
     decode_head=dict(in_channels=16, channels=16))
 test_pipeline = [
     dict(type='LoadImageFromFile'),
@@ -39,6 +38,7 @@ references = ['flexivit']
 images = 'data/images/train'
 variants = dict(default=dict(), calibrated={'init': 'calibrated', 'num_images': 4})
 '''
+KERNELS = "model['backbone'].update(kernel_sizes=(2, 4, 8))\n"
 ABLATED = "load_from = 'base.pth'\ntrain_cfg = dict(max_epochs=1)\nparam_scheduler = []\n"
 
 
@@ -50,29 +50,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in long]
 
 
-def write_configs(folder: Path) -> None:
-    def write(filename: str, name: str, kernels: str = '', more: str = '') -> None:
-        (folder / filename).write_text(CONFIG.format(root=ROOT, name=name, kernels=kernels, more=more))
-
-    kernels = ', kernel_sizes=(2, 4, 8)'
-    write('base.py', 'setr_synthetic')
-    write('mspe.py', 'setr_mspe_synthetic', kernels, "load_from = 'base.pth'")
-    write('ablated.py', 'setr_mspe_synthetic', kernels, ABLATED)
-    (folder / 'plan.py').write_text(PLAN)
-
-
 @pytest.fixture(scope='session')
 def ground(tmp_path_factory) -> Path:
     """A folder with ``data``, ``base.pth``, ``adapter.safetensors``, ``base.py``, ``mspe.py`` and ``plan.py``."""
-    import mspe_mm.cls
-    import mspe_mm.seg  # noqa: F401  so that forks have imported it
-    folder = tmp_path_factory.mktemp('faults')
-    write_synthetic(folder / 'data', num_train=12, num_val=4, size=(32, 32), seed=0)
-    write_configs(folder)
-    run = Run(folder, 'train.py', 'base.py', '--cfg-options', 'val_cfg=None', 'val_dataloader=None', 'val_evaluator=None')
-    assert run.wait() == 0, run.printed()
-    (folder / 'base.pth').write_bytes((folder / 'work_dirs/base/epoch_3.pth').read_bytes())
-    run = Run(folder, 'train.py', 'mspe.py')
-    assert run.wait() == 0, run.printed()
-    (folder / 'adapter.safetensors').write_bytes((folder / 'work_dirs/mspe/adapter.safetensors').read_bytes())
-    return folder
+    world = World(tmp_path_factory.mktemp('faults'), CONFIG)
+    write_synthetic(world.folder / 'data', num_train=12, num_val=4, size=(32, 32), seed=0)
+    world.write_config('setr_synthetic', 'base.py')
+    world.write_config('setr_mspe_synthetic', 'mspe.py', KERNELS + "load_from = 'base.pth'")
+    world.write_config('setr_mspe_synthetic', 'ablated.py', KERNELS + ABLATED)
+    (world.folder / 'plan.py').write_text(PLAN)
+    world.train_and_tune()
+    return world.folder

@@ -1,6 +1,8 @@
 """Broken images, annotations, configs and arguments: each is refused in one sentence, and nothing is written."""
 from __future__ import annotations
 
+import ctypes
+import json
 import os
 from pathlib import Path
 
@@ -8,7 +10,9 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from fault_helpers import Run
 from mmengine.config import Config
+from safetensors.torch import load_file
 from tools_helpers import ROOT, World
 
 import mspe_mm.cls
@@ -211,6 +215,21 @@ def test_config_without_custom_imports_is_told_what_to_import(world):
     assert 'Traceback' not in done.stderr
 
 
+def test_masks_of_ignored_pixels_alone_train_with_a_loss_of_zero_and_leave_the_kernels(world, tmp_path):
+    write_synthetic(tmp_path / 'data', num_train=4, num_val=2, size=(32, 32), seed=0)
+    for path in (tmp_path / 'data/annotations/train').iterdir():
+        png(path, np.full((32, 32), 255, np.uint8))
+    world.call(*TRAIN, '--work-dir', tmp_path / 'out', '--cfg-options', 'default_hooks.logger.interval=1',
+               'model.tuning.objective=task', f'train_dataloader.dataset.data_root={tmp_path / "data"}')
+    (scalars, ) = (tmp_path / 'out').glob('*/vis_data/scalars.json')
+    logged = [json.loads(line) for line in scalars.read_text().splitlines()]
+    assert [line['loss'] for line in logged] == [0] * len(logged) != []
+    tuned = load_file(tmp_path / 'out/adapter.safetensors')
+    start = load_file(world.folder / 'adapter.safetensors')
+    assert tuned.keys() == start.keys()
+    assert all(torch.equal(tuned[name], start[name]) for name in tuned)
+
+
 def png(path: Path, array: np.ndarray) -> None:
     assert cv2.imwrite(str(path), array)
 
@@ -262,10 +281,26 @@ def test_images_of_two_sizes_are_refused_together(world, capsys, tmp_path):
     assert 'px' in said
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason='root reads every folder')
-def test_folder_that_must_not_be_read_is_named(world, capsys, tmp_path):
+def obey_permissions() -> None:
+    """Give up the two capabilities by which root reads every folder of Linux, CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH."""
+    libc, version = ctypes.CDLL(None), 0x20080522
+    header, sets = (ctypes.c_uint32 * 2)(version, 0), (ctypes.c_uint32 * 6)()
+    assert libc.capget(header, sets) == 0
+    sets[0] &= ~0b110    # of the effective ones
+    assert libc.capset(header, sets) == 0
+
+
+def test_folder_that_must_not_be_read_is_named(world, tmp_path):
     write_synthetic(tmp_path / 'data', num_train=4, num_val=2, size=(32, 32), seed=0)
+    before = written(world.folder)
     (tmp_path / 'data/images/train').chmod(0)
-    said = refusal(world, capsys, *TRAIN, '--cfg-options', f'train_dataloader.dataset.data_root={tmp_path / "data"}')
+    run = Run(world.folder, *TRAIN, '--cfg-options', f'train_dataloader.dataset.data_root={tmp_path / "data"}',
+              before=obey_permissions if os.geteuid() == 0 else None, log=tmp_path / 'printed.txt')
+    code = run.wait()
     (tmp_path / 'data/images/train').chmod(0o700)
+    assert code == 1
+    assert 'Traceback' not in run.printed()
+    said = run.printed().splitlines()[-1]
+    assert said.startswith('error: ')
     assert 'images/train' in said
+    assert written(world.folder) == before

@@ -3,6 +3,7 @@ import errno
 import os
 
 import pytest
+import torch
 from helpers import layer_of
 
 from mspe_mm.errors import InputError
@@ -26,6 +27,27 @@ def test_warn_off_grid_names_resolution_grid_and_nearest_multiples(capsys):
     cli.warn_off_grid(layer, [(112, 112), (40, 40)])
     assert capsys.readouterr().err == ('warning: 40 x 40 px give 20 x 20 tokens instead of 14 x 14: the nearest multiples '
                                        'of the base grid are 42 x 42 px\n')
+
+
+@pytest.mark.parametrize(('policy', 'lines'), [('isotropic', 4), ('constant', 0)])
+def test_warning_off_grid_names_three_sizes_that_a_model_has_seen(capsys, policy, lines):
+    layer = layer_of(embed_dims=8, grid_size=(4, 4), kernel_policy=policy)
+    with cli.warning_off_grid(torch.nn.Sequential(layer)):
+        for size in ((64, 64), (64, 16), (64, 32), (32, 64), (64, 32), (16, 64)):    # square patches: a grid of their ratio
+            layer(torch.zeros(1, 3, *size))
+    warnings = capsys.readouterr().err.splitlines()
+    assert len(warnings) == lines
+    layer(torch.zeros(1, 3, 64, 8))    # not noted any more
+    if warnings:
+        assert [warning.split(' px')[0] for warning in warnings[:3]] == [
+            'warning: 16 x 64', 'warning: 32 x 64', 'warning: 64 x 16']
+        assert warnings[3] == 'warning: 1 more sizes of images leave the base grid'
+
+
+def test_warning_off_grid_leaves_a_model_without_the_layer_alone(capsys):
+    with cli.warning_off_grid(torch.nn.Conv2d(3, 4, 2)):
+        pass
+    assert capsys.readouterr().err == ''
 
 
 @pytest.mark.parametrize('code', [errno.ENOSPC, errno.EFBIG])

@@ -75,7 +75,8 @@ def test_one_graph_of_each_kind_of_block_serves_all_resolutions(backbone, kinds)
 @needs_compiler
 @pytest.mark.parametrize(('backbone', 'kinds', 'sizes'), [
     (segmentation_backbone, 1, ((64, 64), (32, 32), (48, 48), (80, 96), (128, 64), (40, 40))),
-    (detection_backbone, 2, ((64, 64), (32, 32))),    # windows of symbolic sizes take seconds to trace
+    # Windows of symbolic sizes take seconds to trace.
+    pytest.param(detection_backbone, 2, ((64, 64), (32, 32)), marks=pytest.mark.slow),
 ])
 def test_a_grid_that_follows_the_image_brings_one_more(backbone, kinds, sizes):
     eager, counter = backbone(kernel_policy='constant'), CompileCounter()

@@ -142,9 +142,17 @@ def test_data_check_hook_checks_the_data_of_every_loop(sample, tmp_path):
     hook = DataCheckHook()
     for loop in ('train', 'val', 'test'):
         data = dataset_of(sample, tmp_path, LOADING)
-        runner = SimpleNamespace(model=segmentor(), **{f'{loop}_dataloader': SimpleNamespace(dataset=data)})
+        runner = SimpleNamespace(model=segmentor(), val_loop=None, **{f'{loop}_dataloader': SimpleNamespace(dataset=data)})
         getattr(hook, f'before_{loop}')(runner)
         assert all(isinstance(step, CheckedLoading) for step in data.pipeline.transforms)
+
+
+def test_data_check_hook_checks_the_data_of_the_validation_before_a_training(sample, tmp_path):
+    train, val = (SimpleNamespace(dataset=dataset_of(sample, tmp_path, LOADING)) for _ in range(2))
+    DataCheckHook().before_train(
+        SimpleNamespace(model=segmentor(), val_loop=True, train_dataloader=train, val_dataloader=val))
+    for loader in (train, val):
+        assert all(isinstance(step, CheckedLoading) for step in loader.dataset.pipeline.transforms)
 
 
 def test_checked_loading_refuses_16_bit_classes_that_wrap(sample):

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from mmseg.models.utils import PatchEmbed
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from mmseg.utils import register_all_modules
+from python_processes import fork_python
 
 from mspe_mm import InputError
 from mspe_mm.core import pi_resize
@@ -371,10 +373,9 @@ def test_two_processes_take_the_mean_of_their_gradients(tmp_path):
     torch.save(dict(config=config, state_dict=model.state_dict(), batches=[batch(seed) for seed in range(8)],
                     optim_wrapper=dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.1), accumulative_counts=2)),
                tmp_path / 'given.pth')
-    ranks = [subprocess.Popen([sys.executable, '-c', RANK, str(rank), str(tmp_path)], stderr=subprocess.PIPE, text=True)
-             for rank in range(2)]
-    errors = [rank.communicate()[1] for rank in ranks]
-    assert [rank.returncode for rank in ranks] == [0, 0], errors
+    with ThreadPoolExecutor(2) as pool:
+        ranks = [*pool.map(lambda rank: fork_python('-c', RANK, rank, tmp_path, folder=tmp_path), range(2))]
+    assert [rank.returncode for rank in ranks] == [0, 0], [rank.stderr for rank in ranks]
     theta = list(model.backbone.patch_embed.kernels.parameters())
     model.tuning = SummedLosses()
     for step in range(2):

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import pytest
-from tools_helpers import ROOT, World
+from tools_helpers import World
 
 from mspe_mm.data.synthetic import write_synthetic
 
@@ -28,24 +28,12 @@ default_hooks = dict(checkpoint=dict(interval=1, max_keep_ckpts=1))
 '''
 
 
-class SegmentationWorld(World):
-    """A world of small SETRs."""
-
-    def write_config(self, name: str, filename: str, more: str = '') -> None:
-        """A small version of the repository's config ``name``, with ``more`` lines."""
-        (self.folder / filename).write_text(CONFIG.format(root=ROOT, name=name, more=more))
-
-
 @pytest.fixture(scope='session')
-def world(tmp_path_factory) -> SegmentationWorld:
-    """``base.py`` and ``mspe.py`` with ``base.pth``, ``adapter.safetensors`` and ``work_dirs`` of both trainings."""
-    folder = tmp_path_factory.mktemp('world')
-    write_synthetic(folder / 'data', num_train=12, num_val=4, size=(64, 64), seed=0)
-    world = SegmentationWorld(folder)
+def world(tmp_path_factory) -> World:
+    """Small SETRs: ``base.py`` and ``mspe.py`` with ``base.pth``, ``adapter.safetensors`` and ``work_dirs``."""
+    world = World(tmp_path_factory.mktemp('world'), CONFIG)
+    write_synthetic(world.folder / 'data', num_train=12, num_val=4, size=(64, 64), seed=0)
     world.write_config('setr_synthetic', 'base.py')
     world.write_config('setr_mspe_synthetic', 'mspe.py', "load_from = 'base.pth'")
-    world.run('train.py', 'base.py')
-    (folder / 'base.pth').write_bytes((folder / 'work_dirs/base/epoch_2.pth').read_bytes())
-    world.run('train.py', 'mspe.py')
-    (folder / 'adapter.safetensors').write_bytes((folder / 'work_dirs/mspe/adapter.safetensors').read_bytes())
+    world.train_and_tune()
     return world

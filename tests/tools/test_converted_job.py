@@ -8,10 +8,9 @@ from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 from mmseg.utils import register_all_modules
 from safetensors import safe_open
+from tools_helpers import ROOT, World
 
 from mspe_mm.data.synthetic import write_synthetic
-
-from .conftest import ROOT, World
 
 CONFIG = '''
 _base_ = {bases}
@@ -76,3 +75,8 @@ def test_the_sweep_takes_the_stock_checkpoint_and_the_adapter(segformer):
     for method in ('flexivit', 'prior', 'mspe'):
         assert (rows[method, 32]['kernel_size'], rows[method, 32]['token_grid']) == ([2, 2], [16, 16])
     assert len({json.dumps(row['metrics']) for (_, height), row in rows.items() if height == 64}) == 1
+
+
+def test_a_misspelt_key_of_patch_embed_is_named_with_the_nearest(segformer):
+    sentence = segformer.fails('train.py', 'mspe.py', '--cfg-options', 'model.patch_embed.kernel_size=[1,4]')
+    assert "'kernel_size': did you mean 'kernel_sizes'?" in sentence

@@ -123,7 +123,7 @@ def test_two_processes_tune_and_sweep_as_one_does(world, swept, monkeypatch):
 
 def test_a_full_disk_leaves_the_previous_checkpoint(world):
     world.run('train.py', 'mspe.py', '--work-dir', 'full', '--cfg-options', 'train_cfg.max_epochs=1')
-    done = world.run('train.py', 'mspe.py', '--work-dir', 'full', '--resume', check=False, limit=100_000)
+    done = world.start('train.py', 'mspe.py', '--work-dir', 'full', '--resume', check=False, limit=100_000)
     assert done.returncode == 1
     assert done.stderr.strip().splitlines()[-1].startswith('error: File too large while writing')
     assert 'Traceback' not in done.stderr

@@ -44,7 +44,10 @@ def with_context(x: Tensor, geometry: PatchGeometry, patch: tuple[int, int],
 
     Returns:
         The padded image, and the zeros (vertical, horizontal) by which the convolution has to pad it on each side. These are
-        for kernels that overlap at the base resolution too: there the host pads with zeros, and so it does here.
+        for patches that overlap at the base resolution: there the host pads with zeros, and so it does here.
+
+    Raises:
+        ValueError: For a window that is not inside of its image.
     """
     if geometry.overlaps:
         vertical, horizontal = (geometry.reach(p)[0] for p in patch)

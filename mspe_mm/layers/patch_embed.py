@@ -342,7 +342,8 @@ class MultiScalePatchEmbed(nn.Module):
                       context: int | Mapping[int, int] = 0) -> MultiScalePatchEmbed:
         """A layer of the pretrained kernel alone, shared with this one: the untrained baselines.
 
-        ``'constant'`` gives the stock patch embedding, ``'fixed'`` and ``'isotropic'`` give FlexiViT's.
+        ``'constant'`` gives the stock patch embedding, ``'fixed'`` and ``'isotropic'`` give FlexiViT's, and with
+        ``correlation`` and ``context`` the prior.
         """
         return self.sharing_base(kernel_sizes=(self.patch_size, ), tune_base=False, kernel_policy=kernel_policy,
                                  context=context, downsampling=replace(self.downsampling, correlation=correlation))

@@ -67,8 +67,8 @@ class MultiScalePatchEmbed(nn.Module):
     native resolution is nearest (Eq. 10), resized by PI-resize (Eq. 6) to the patch size that keeps the token grid. At the
     base resolution the output is that of the stock convolution, bit for bit.
 
-    The patch size is rounded to whole pixels, and images of other sizes than (k rows, k columns) px are first resized to the
-    nearest such size, on their device and by at most half a pixel a patch. So every image has the base grid.
+    The patch size is rounded to whole pixels, and images of other sizes than (k_h rows, k_w columns) px are first resized to
+    the nearest such size, on their device and by at most half a pixel a patch. So every image has the base grid.
 
     A state dict without ``kernels`` (a stock checkpoint) loads with ``strict=True``. The kernels are then computed from the
     pretrained one, so that an untrained layer is FlexiViT at the native resolutions, and with ``'residual'`` at every one.
@@ -92,8 +92,9 @@ class MultiScalePatchEmbed(nn.Module):
             ``base_kernel // 2``, as in PVT v2 and SegFormer (7 px on 4 px patches).
         bias: Whether the kernels have a bias.
         kernel_policy: ``'fixed'``, ``'isotropic'`` or ``'constant'``, see :func:`~mspe_mm.layers.resolution.fit_kernel`.
-        fit: ``'nearest'`` as above. ``'floor'`` is the paper's formula: the patch size is rounded down and images keep their
-            size. Those of other sizes than (k rows, k columns) px may then have more tokens; :meth:`token_grid` tells.
+        fit: ``'nearest'`` as above; with ``'isotropic'``, the base grid along the side that is short for it. ``'floor'`` is
+            the paper's formula: the patch size is rounded down and images keep their size. Those of other sizes than
+            (k_h rows, k_w columns) px may then have more tokens; :meth:`token_grid` gives the number.
         parameterization: How kernel i is stored. ``'native'`` (the paper's): the kernel itself, of k_i px. ``'residual'``: a
             correction of k_i px, which is resized and added to the resized pretrained kernel. Resizing by way of 4 px
             discards detail that a direct 16 -> 6 resize keeps.

@@ -7,7 +7,8 @@ _base_ = [
 model = dict(
     type='MSPEEncoderDecoder',
     backbone=dict(type='MSPEViT', kernel_sizes=(4, 8, 12, 16), downsampling=dict(correlation=0.99)),    # the paper: 0
-    tuning=dict(objective='both', sampling='double'))    # the paper: objective='task'
+    tuning=dict(objective='both', sampling='double'),    # the paper: objective='task'
+    test_cfg=dict(scale=(2048, 512)))    # windows are for images of this size, and smaller on smaller ones
 # Small images keep their size: enlarged to the base resolution they would bypass the layer.
 test_pipeline = [dict(step, type=step.type.replace('Resize', 'ResizeIfLarger')) for step in _base_.test_pipeline]
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))

@@ -47,17 +47,8 @@ class ResizeIfLarger:
         return f'ResizeIfLarger({self.resize})'
 
 
-def keeping_small(pipeline: Sequence[dict]) -> list[dict]:
-    """A test pipeline that leaves images at their size where they are smaller than the base resolution."""
-    def changed(step: dict) -> dict:
-        if step['type'] == 'Resize' and step.get('scale') is not None:
-            return {**step, 'type': 'ResizeIfLarger'}
-        return {**step, 'keep_small': True} if step['type'] == 'TimmTransform' else step
-    return [changed(step) for step in pipeline]
-
-
 def enlarging_small(pipeline: Sequence[dict]) -> list[dict]:
-    """A test pipeline that brings every image to the base resolution: the reverse of :func:`keeping_small`."""
+    """A test pipeline without what leaves small images at their size: it brings every image to the base resolution."""
     def changed(step: dict) -> dict:
         if step['type'] == 'ResizeIfLarger':
             return {**step, 'type': 'Resize'}

@@ -5,9 +5,11 @@ import copy
 import math
 
 from mmengine.config import Config
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import MODELS
+from mmengine.utils import import_modules_from_strings
 
 from ..errors import InputError
+from ..tuning.tuned_model import TunedModel
 
 PRIOR_CORRELATION = 0.99
 """Correlation of neighbouring pixels that untuned kernels are resized for: that of photographs."""
@@ -36,18 +38,24 @@ def with_mspe(cfg: Config, correlation: float = PRIOR_CORRELATION) -> Config:
     imports = cfg.get('custom_imports') or dict(imports=[])
     names = [imports['imports']] if isinstance(imports['imports'], str) else list(imports['imports'])
     cfg.custom_imports = dict(imports=list(dict.fromkeys([*names, PACKAGES[scope]])), allow_failed_imports=False)
-    __import__(PACKAGES[scope])
-    if not str(cfg.model.type).startswith('MSPE'):
+    import_modules_from_strings(**cfg.custom_imports)
+    model_class = _registered(cfg.model.type, scope)
+    if not (isinstance(model_class, type) and issubclass(model_class, TunedModel)):
         _convert_model(cfg, scope, correlation)
     keep_small_images(cfg)
     return cfg
 
 
+def _registered(name: str, scope: str) -> type | None:
+    """The model class that a host's registry has under a name."""
+    with MODELS.switch_scope_and_registry(scope) as registry:
+        return registry.get(name)
+
+
 def _convert_model(cfg: Config, scope: str, correlation: float) -> None:
     model, downsampling = cfg.model, dict(correlation=correlation)
     target = 'MSPEClassifier' if model.type == 'TimmClassifier' else f'MSPE{model.type}'
-    init_default_scope(scope)
-    if MODELS.get(target) is None:
+    if _registered(target, scope) is None:
         raise InputError(f'there is no {target}: the model {model.type!r} cannot be given the MSPE layer by its config')
     resolution = None if scope == 'mmengine' else base_resolution(cfg)
     model.type = target
@@ -96,11 +104,19 @@ def base_resolution(cfg: Config) -> tuple[int, int]:
 
 
 def keep_small_images(cfg: Config) -> None:
-    """Have the test pipelines of a config, in place, resize images only where they are larger than the base resolution."""
+    """Have the test pipelines of a config, in place, resize images only where they are larger than the base resolution.
+
+    Sliding windows, which are made for images of that size, shrink with smaller ones.
+    """
+    test_cfg = cfg.model.get('test_cfg') or {}
     for pipeline in _pipelines(cfg):
         for step in pipeline:
-            if step.get('type') == 'Resize' and step.get('scale') is not None:
+            if step['type'] == 'Resize' and step.get('scale') is not None:
                 step['type'] = 'ResizeIfLarger'
+                if test_cfg.get('mode') == 'slide' and step.get('keep_ratio'):
+                    test_cfg.setdefault('scale', step['scale'])
+            elif step['type'] == 'TimmTransform':
+                step['keep_small'] = True
 
 
 def _test_pipeline(cfg: Config) -> list[dict]:

@@ -15,7 +15,7 @@ SWATCH, MARGIN, FONT_SIZE = 12, 6, 12    # of the legend, in pixels
 def colors_of(count: int, palette: Sequence[Sequence[int]] | None = None) -> list[Color]:
     """RGB colours of ``count`` classes: the data set's palette, and where it has none colours that differ."""
     own = [tuple(int(value) for value in color) for color in palette] if isinstance(palette, (list, tuple)) else []
-    wheel = matplotlib.colormaps['hsv'](np.arange(count) * 0.618 % 1, bytes=True)[:, :3]    # the golden ratio spreads them
+    wheel = matplotlib.colormaps['hsv'](np.arange(count) * 0.618 % 1, bytes=True)[:, :3]    # the golden ratio spreads hues
     return (own + [tuple(int(value) for value in color) for color in wheel[len(own):]])[:max(count, len(own))]
 
 

@@ -9,6 +9,7 @@ from mmengine.registry import MODELS
 from mmengine.utils import import_modules_from_strings
 
 from ..errors import InputError
+from ..layers.resolution import default_kernel_sizes
 from ..tuning.tuned_model import TunedModel
 
 PRIOR_CORRELATION = 0.99
@@ -62,13 +63,17 @@ def _convert_model(cfg: Config, scope: str, correlation: float) -> None:
     if scope == 'mmengine':
         model.patch_embed = dict(downsampling=downsampling)
         return
+    # Whole images have any aspect ratio, and the base grid would squeeze them.
+    whole = scope == 'mmseg' and (model.get('test_cfg') or {}).get('mode', 'whole') == 'whole'
     backbone = model.backbone
-    if backbone.type in BACKBONES:
-        backbone.type = BACKBONES[backbone.type]
-        backbone.downsampling = downsampling
+    settings = dict(kernel_policy='isotropic' if whole else 'fixed', downsampling=downsampling)
+    if backbone.type in BACKBONES or backbone.type in BACKBONES.values():
+        backbone.type = BACKBONES.get(backbone.type, backbone.type)
         patch_size = backbone.get('patch_size', 16)
+        for key, value in dict(settings, kernel_sizes=default_kernel_sizes(patch_size)).items():
+            backbone.setdefault(key, value)
     else:
-        model.patch_embed = dict(base_resolution=resolution, downsampling=downsampling)
+        model.patch_embed = dict(base_resolution=resolution, **settings)
         patch_size = backbone.get('patch_size', 4)
     if scope == 'mmdet' and model.data_preprocessor.type == 'DetDataPreprocessor':
         # The canvas is filled with the mean, as padding after normalisation fills it with zeros.
@@ -82,21 +87,23 @@ def _convert_model(cfg: Config, scope: str, correlation: float) -> None:
 def base_resolution(cfg: Config) -> tuple[int, int]:
     """(height, width) in pixels that a config's model was trained at.
 
-    A segmentor's is its ``backbone.img_size``, its crop, or the ``data_preprocessor.size``. A detector's is its
-    ``backbone.img_size``, or the square canvas that holds the images of its test pipeline.
+    A segmentor's is its ``backbone.img_size``; where whole images are tested, a square of the short side to which the test
+    pipeline resizes them; its crop, or the ``data_preprocessor.size``. A detector's is its ``backbone.img_size``, or the
+    square canvas that holds the images of its test pipeline.
 
     Raises:
         InputError: If the config says none of these.
     """
     model = cfg.model
-    stated = model.backbone.get('img_size')
-    if stated is None and cfg.get('default_scope') == 'mmdet':
-        scales = [step['scale'] for step in _test_pipeline(cfg) if step.get('type') in ('Resize', 'ResizeIfLarger')]
-        if scales:
-            longest = max(scales[0]) if not isinstance(scales[0], int) else scales[0]
-            return (math.ceil(longest / 32) * 32, ) * 2
+    stated, whole = model.backbone.get('img_size'), None
     test_cfg, preprocessor = model.get('test_cfg') or {}, model.get('data_preprocessor') or {}
-    for value in (stated, test_cfg.get('crop_size'), preprocessor.get('size'), cfg.get('crop_size')):
+    scales = [step['scale'] for step in _test_pipeline(cfg) if step['type'] in ('Resize', 'ResizeIfLarger')]
+    if stated is None and scales:
+        scale = (scales[0], ) if isinstance(scales[0], int) else tuple(scales[0])
+        if cfg.get('default_scope') == 'mmdet':
+            return (math.ceil(max(scale) / 32) * 32, ) * 2
+        whole = min(scale) if test_cfg.get('mode', 'whole') == 'whole' else None
+    for value in (stated, whole, test_cfg.get('crop_size'), preprocessor.get('size'), cfg.get('crop_size')):
         if value is not None:
             return (value, value) if isinstance(value, int) else tuple(value)
     raise InputError(f'{cfg.filename or "the config"} does not say at which resolution its model was trained: add '

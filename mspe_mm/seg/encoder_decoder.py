@@ -23,8 +23,8 @@ class MSPEEncoderDecoder(TunedModel, EncoderDecoder):
     Without annotations (``tuning=dict(objective='distill')``), the logits are compared.
 
     Sliding windows follow the image: on one that is a quarter of what the test pipeline resizes larger images to, they are a
-    quarter as large. ``test_cfg.scale`` is that size, (width, height) as in ``Resize``; without it, windows only shrink to fit
-    into the image. With ``scale=None`` windows have their own size on every image.
+    quarter as large. ``test_cfg.scale`` is that size, (width, height) as in ``Resize``; without it, windows only shrink to
+    fit into the image. With ``scale=None`` windows have their own size on every image.
 
     Args:
         tuning: See :class:`~mspe_mm.tuning.tuned_model.TunedModel`.

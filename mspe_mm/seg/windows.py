@@ -8,9 +8,9 @@ def window_scale(test_cfg: ConfigDict, image_size: tuple[int, int]) -> float:
     """The size of an image as a share of the size that sliding windows are for, at most 1.
 
     Args:
-        test_cfg: A segmentor's. ``scale`` is that size, (width, height) as in ``Resize`` with ``keep_ratio``: the long side is
-            at most the larger of the two, the short side the smaller. Without it, a window has to fit into the image. None
-            gives 1.
+        test_cfg: A segmentor's. ``scale`` is that size, (width, height) as in ``Resize`` with ``keep_ratio``: the long side
+            is at most the larger of the two, the short side the smaller. Without it, a window has to fit into the image.
+            None gives 1.
         image_size: (height, width) in pixels.
     """
     if 'scale' not in test_cfg:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from ..errors import InputError
 from ..files import replacing
-from .painting import colors_of, paint_instances, paint_labels, with_legend
+from .painting import colors_of, enlarged, paint_instances, paint_labels, with_legend
 
 TOP = 5    # classes that are listed of a classifier
 
@@ -125,7 +125,7 @@ class PredictionFolder:
         best = np.argsort(-scores, kind='stable')[:TOP]
         record['top'] = [dict(label=int(index), category=classes[index], score=round(float(scores[index]), 5))
                          for index in best]
-        return with_legend(image, [(None, f'{entry["category"]} {entry["score"]:.3f}') for entry in record['top']])
+        return with_legend(enlarged(image), [(None, f'{entry["category"]} {entry["score"]:.3f}') for entry in record['top']])
 
     def _names(self, count: int) -> list[str]:
         own = list(self.classes or [])

@@ -22,7 +22,7 @@ from ..models.checkpoint import load_weights
 from ..runtime.cli import build_model, loads_own_weights, read_config
 from ..runtime.data_checks import check_pipeline
 from ..runtime.runner import load_adapter_for
-from ..runtime.stock_config import with_mspe
+from ..runtime.stock_config import test_dataset, with_mspe
 
 ImageLike = Union[str, PathLike, np.ndarray, Image.Image]
 
@@ -80,8 +80,7 @@ class Predictor:
     def __init__(self, model: nn.Module, resolution: tuple[int, int] | None = None) -> None:
         self.model = model
         init_default_scope(model.cfg.default_scope)
-        pipeline = model.cfg.test_dataloader.dataset.pipeline
-        steps = [step for step in pipeline if 'Annotations' not in step['type']]
+        steps = [step for step in test_dataset(model.cfg)['pipeline'] if 'Annotations' not in step['type']]
         if resolution is not None:
             layer = model.mspe_layer
             scale = tuple(length / base for length, base in zip(resolution, layer.base_resolution))
@@ -142,7 +141,7 @@ class Predictor:
 
 def _dataset_meta(cfg: Config) -> dict:
     """Classes and palette of a config's test data set."""
-    dataset = cfg.test_dataloader.dataset
+    dataset = test_dataset(cfg)
     with DATASETS.switch_scope_and_registry(cfg.default_scope) as registry:
-        found = dict(getattr(registry.get(dataset.type), 'METAINFO', None) or {})
+        found = dict(getattr(registry.get(dataset['type']), 'METAINFO', None) or {})
     return {**found, **(dataset.get('metainfo') or {})}

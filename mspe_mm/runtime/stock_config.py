@@ -70,8 +70,7 @@ def _convert_model(cfg: Config, scope: str, correlation: float) -> None:
     if backbone.type in BACKBONES or backbone.type in BACKBONES.values():
         backbone.type = BACKBONES.get(backbone.type, backbone.type)
         patch_size = backbone.get('patch_size', 16)
-        for key, value in dict(settings, kernel_sizes=default_kernel_sizes(patch_size)).items():
-            backbone.setdefault(key, value)
+        backbone.update(settings, kernel_sizes=default_kernel_sizes(patch_size))
     else:
         model.patch_embed = dict(base_resolution=resolution, **settings)
         patch_size = backbone.get('patch_size', 4)
@@ -130,13 +129,30 @@ def _test_pipeline(cfg: Config) -> list[dict]:
     return next(iter(_pipelines(cfg)), [])
 
 
+def test_dataset(cfg: Config) -> dict:
+    """The config of the data set that a config is tested on, without wrappers such as ``ConcatDataset``.
+
+    Raises:
+        InputError: If there is none with a pipeline.
+    """
+    dataset = _leaf((cfg.get('test_dataloader') or {}).get('dataset'))
+    if not dataset.get('pipeline'):
+        raise InputError(f'{cfg.filename or "the config"} has no test_dataloader whose dataset has a pipeline: it says how '
+                         'images are prepared')
+    return dataset
+
+
+def _leaf(dataset: dict | None) -> dict:
+    while dataset and 'pipeline' not in dataset and ('dataset' in dataset or 'datasets' in dataset):
+        dataset = dataset.get('dataset') or dataset['datasets'][0]
+    return dataset or {}
+
+
 def _pipelines(cfg: Config) -> list[list[dict]]:
     found = []
     for key in ('test_dataloader', 'val_dataloader'):
-        dataset = (cfg.get(key) or {}).get('dataset')
-        while dataset and 'pipeline' not in dataset and ('dataset' in dataset or 'datasets' in dataset):
-            dataset = dataset.get('dataset') or dataset['datasets'][0]
-        if dataset and dataset.get('pipeline'):
+        dataset = _leaf((cfg.get(key) or {}).get('dataset'))
+        if dataset.get('pipeline'):
             found.append(dataset['pipeline'])
     if cfg.get('test_pipeline'):
         found.append(cfg['test_pipeline'])

@@ -4,6 +4,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
@@ -178,7 +179,10 @@ class TunedModel(_Host):
                  for values in zip(*data.values())]
         images = [item['inputs'] for item in items]
         samples = [sample for item in items for sample in item['data_samples']]
-        if len({layer.token_grid(tuple(image.shape[-2:])) for image in images}) == 1:
+        sizes = {tuple(image.shape[-2:]) for image in images}
+        if len(sizes) == 1:    # on a detector's canvas
+            return self(torch.cat(images), samples, mode='predict')
+        if len({layer.token_grid(size) for size in sizes}) == 1:
             return self(images, samples, mode='predict')
         return [found for image, sample in zip(images, samples) for found in self(image, [sample], mode='predict')]
 

@@ -102,3 +102,15 @@ def test_an_adapter_of_a_model_that_loads_its_own_weights_needs_no_checkpoint(tm
     again = MSPEClassifier(checkpoint=str(tmp_path / 'timm.pth'), adapter=str(tmp_path / 'tuned.safetensors'), **settings)
     for name, value in model.mspe_layer.kernels.state_dict().items():
         assert torch.equal(again.mspe_layer.kernels.state_dict()[name], value)
+
+
+def test_a_removed_adapter_leaves_the_kernels_of_a_checkpoint_as_they_are(files):
+    other = torch.load('merged.pth')
+    other['state_dict']['backbone.patch_embed.kernels.4.weight'] += 1
+    torch.save(other, 'other.pth')
+    model = segmentor(adapter='tuned.safetensors')
+    model.adapter.remove()    # as a resumed training does
+    load_checkpoint(model, 'other.pth')
+    for name, value in other['state_dict'].items():
+        assert torch.equal(model.state_dict()[name], value), name
+    assert model(IMAGE).isfinite().all()

@@ -1,7 +1,7 @@
 """Prediction on images of eight sizes: in one pass, one by one, and padded to the largest.
 
-The images are uint8, as many of each size. ``one pass`` embeds each at its own size and stacks the
-tokens (``TunedModel.test_step``). ``one by one`` calls the same model for each image. ``padded`` is what mmseg does with such a
+The images are uint8, as many of each size. ``one pass`` embeds each at its own size and stacks the tokens
+(``TunedModel.test_step``). ``one by one`` calls the same model for each image. ``padded`` is what mmseg does with such a
 batch: zeros up to the size of the largest image, whose kernel embeds all. The model is a SETR of this package.
 """
 from __future__ import annotations

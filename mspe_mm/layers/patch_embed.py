@@ -15,7 +15,7 @@ from .cache import DerivedTensors
 from .choice import choice_for, choosing
 from .downsampling import Downsampling
 from .geometry import PatchGeometry
-from .resize import pi_resize, resize_image
+from .resize import pi_resize
 from .resolution import FITS, KERNEL_POLICIES, choose_kernel, default_kernel_sizes, fit_image, fit_kernel
 
 PARAMETERIZATIONS = ('native', 'residual')
@@ -67,8 +67,9 @@ class MultiScalePatchEmbed(nn.Module):
     native resolution is nearest (Eq. 10), resized by PI-resize (Eq. 6) to the patch size that keeps the token grid. At the
     base resolution the output is that of the stock convolution, bit for bit.
 
-    The patch size is rounded to whole pixels, and images of other sizes than (k_h rows, k_w columns) px are first resized to
-    the nearest such size, on their device and by at most half a pixel a patch. So every image has the base grid.
+    The patch size is rounded to whole pixels, and images of other sizes than (k_h rows, k_w columns) px are first brought to
+    the nearest such size (:func:`~mspe_mm.layers.resize.refit_image`), on their device and by at most half a pixel a patch.
+    So every image has the base grid.
 
     A state dict without ``kernels`` (a stock checkpoint) loads with ``strict=True``. The kernels are then computed from the
     pretrained one, so that an untrained layer is FlexiViT at the native resolutions, and with ``'residual'`` at every one.
@@ -372,10 +373,10 @@ class MultiScalePatchEmbed(nn.Module):
         if choice.images is not None:
             return self._embed_each(choice.images, choice.kernels)
         image_size = _image_size(x)
-        fitted = self.fitted_size(image_size)
+        fitted, size, forced = self.fitted_size(image_size), self.kernel_size(image_size), choice.kernel
         if fitted != image_size:
-            x = resize_image(x, fitted)
-        size, forced = self.kernel_size(image_size), choice.kernel
+            height, width = (round(length * self.patch_size / k) for length, k in zip(fitted, size))
+            x = self.downsampling.refit(x, fitted, (height, width))
         weight, bias = self._cached_kernel(size, self.kernel_index(image_size) if forced is None else forced)
         reach = tuple(self.geometry.reach(k) for k in size)
         x = _pad_to_patches(x, size, self.host.padding, reach)

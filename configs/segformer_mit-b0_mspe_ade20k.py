@@ -8,5 +8,9 @@ model = dict(
     type='MSPEEncoderDecoder',
     patch_embed=dict(base_resolution=(512, 512), kernel_sizes=(1, 2, 3, 4), kernel_policy='isotropic'),
     tuning=dict(base_weight=1.0, sampling='double'))
+# Small images keep their size: enlarged to the base resolution they would bypass the layer.
+test_pipeline = [dict(step, type=step.type.replace('Resize', 'ResizeIfLarger')) for step in _base_.test_pipeline]
+val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+test_dataloader = val_dataloader
 train_dataloader = dict(batch_size=64, sampler=dict(_delete_=True, type='DefaultSampler', shuffle=True))
 load_from = 'https://download.openmmlab.com/mmsegmentation/v0.5/segformer/segformer_mit-b0_512x512_160k_ade20k/segformer_mit-b0_512x512_160k_ade20k_20210726_101530-8ffa8fda.pth'  # noqa: E501

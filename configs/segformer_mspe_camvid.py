@@ -8,6 +8,10 @@ model = dict(
     type='MSPEEncoderDecoder',
     patch_embed=dict(base_resolution=(240, 320), kernel_sizes=(1, 2, 3, 4)),
     tuning=dict(sampling='partition'))
+# Small images keep their size: enlarged to the base resolution they would bypass the layer.
+test_pipeline = [dict(step, type=step.type.replace('Resize', 'ResizeIfLarger')) for step in _base_.test_pipeline]
+val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+test_dataloader = val_dataloader
 optim_wrapper = dict(optimizer=dict(lr=1e-2))
 load_from = 'work_dirs/segformer_camvid/epoch_60.pth'
 randomness = dict(seed=0)

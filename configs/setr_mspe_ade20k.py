@@ -7,6 +7,11 @@ _base_ = [
 model = dict(
     type='MSPEEncoderDecoder',
     backbone=dict(type='MSPEViT', kernel_sizes=(4, 8, 12, 16), downsampling=dict(correlation=0.99)),    # the paper: 0
-    tuning=dict(objective='both', sampling='double'))    # the paper: objective='task'
+    tuning=dict(objective='both', sampling='double'),    # the paper: objective='task'
+    test_cfg=dict(scale=(2048, 512)))    # windows are for images of this size, and smaller on smaller ones
+# Small images keep their size: enlarged to the base resolution they would bypass the layer.
+test_pipeline = [dict(step, type=step.type.replace('Resize', 'ResizeIfLarger')) for step in _base_.test_pipeline]
+val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+test_dataloader = val_dataloader
 train_dataloader = dict(batch_size=64, sampler=dict(_delete_=True, type='DefaultSampler', shuffle=True))
 load_from = 'https://download.openmmlab.com/mmsegmentation/v0.5/setr/setr_naive_512x512_160k_b16_ade20k/setr_naive_512x512_160k_b16_ade20k_20210619_191258-061f24f5.pth'  # noqa: E501

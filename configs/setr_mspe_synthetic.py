@@ -8,6 +8,10 @@ model = dict(
     type='MSPEEncoderDecoder',
     backbone=dict(type='MSPEViT', kernel_sizes=(4, 8, 12, 16), downsampling=dict(correlation=0.99)),
     tuning=dict(objective='both', sampling='partition'))
+# Small images keep their size: enlarged to the base resolution they would bypass the layer.
+test_pipeline = [dict(step, type=step.type.replace('Resize', 'ResizeIfLarger')) for step in _base_.test_pipeline]
+val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+test_dataloader = val_dataloader
 optim_wrapper = dict(optimizer=dict(lr=1e-2))
 load_from = 'work_dirs/setr_synthetic/epoch_20.pth'
 randomness = dict(seed=0)

@@ -8,6 +8,10 @@ model = dict(
     type='MSPEClassifier',
     patch_embed=dict(kernel_sizes=(4, 8, 12, 16)),
     tuning=dict(sampling='partition'))
+# Small images keep their size: enlarged to the base resolution they would bypass the layer.
+test_pipeline = [dict(step, keep_small=True) if step.type == 'TimmTransform' else step for step in _base_.test_pipeline]
+val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+test_dataloader = val_dataloader
 optim_wrapper = dict(optimizer=dict(lr=1e-2))
 load_from = 'work_dirs/vit_synthetic_cls/epoch_60.pth'
 randomness = dict(seed=0)

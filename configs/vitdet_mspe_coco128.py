@@ -7,6 +7,10 @@ model = dict(
     type='MSPEMaskRCNN',
     tuning=dict(sampling='partition'),
     backbone=dict(kernel_sizes=(4, 8, 12, 16), kernel_policy='fixed'))
+# Small images keep their size: enlarged to the base resolution they would bypass the layer.
+test_pipeline = [dict(step, type=step.type.replace('Resize', 'ResizeIfLarger')) for step in _base_.test_pipeline]
+val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+test_dataloader = val_dataloader
 load_from = 'work_dirs/vitdet_coco128/epoch_160.pth'
 
 max_epochs = 12

@@ -12,6 +12,7 @@ from .errors import InputError
 from .version import __version__
 
 if TYPE_CHECKING:
+    from .inference.predictor import load
     from .layers.patch_embed import MultiScalePatchEmbed
     from .layers.resize import pi_resize
     from .models.adapter import load_adapter, save_adapter
@@ -28,6 +29,7 @@ _MODULES = dict(
     TokenGridObjective='tuning.token_grid_objective',
     TunedModel='tuning.tuned_model',
     convert_patch_embed='models.convert',
+    load='inference.predictor',
     load_adapter='models.adapter',
     pi_resize='layers.resize',
     save_adapter='models.adapter',
@@ -36,7 +38,7 @@ _MODULES = dict(
 
 __all__ = [
     'InputError', 'MultiResolutionObjective', 'MultiResolutionTraining', 'MultiScalePatchEmbed', 'TokenGridObjective',
-    'TunedModel', '__version__', 'convert_patch_embed', 'load_adapter', 'pi_resize', 'save_adapter'
+    'TunedModel', '__version__', 'convert_patch_embed', 'load', 'load_adapter', 'pi_resize', 'save_adapter'
 ]
 
 

@@ -5,6 +5,7 @@
     python tools/benchmark.py train-step --models base --resolutions 512 --networks setr
     python tools/benchmark.py inference --models base --base-resolution 512 --resolutions 128 256 512
     python tools/benchmark.py end-to-end --models base --resolutions 512
+    python tools/benchmark.py mixed-sizes --models base --resolutions 512
 """
 import argparse
 import sys
@@ -16,7 +17,7 @@ import torch
 from tqdm import tqdm
 
 from mspe_mm.benchmark.arguments import check_device
-from mspe_mm.benchmark.cases import backbone, end_to_end, inference, resize, train_step
+from mspe_mm.benchmark.cases import backbone, end_to_end, inference, mixed_sizes, resize, train_step
 from mspe_mm.benchmark.environment import environment
 from mspe_mm.benchmark.models import SIZES
 from mspe_mm.benchmark.ratios import Settings, measure
@@ -24,7 +25,8 @@ from mspe_mm.benchmark.tables import write_report
 from mspe_mm.evaluation.report import save_json
 from mspe_mm.runtime import cli
 
-CASES = {'resize': resize, 'backbone': backbone, 'train-step': train_step, 'inference': inference, 'end-to-end': end_to_end}
+CASES = {'resize': resize, 'backbone': backbone, 'train-step': train_step, 'inference': inference, 'end-to-end': end_to_end,
+         'mixed-sizes': mixed_sizes}
 
 
 def whole(text, least=0):
@@ -86,6 +88,8 @@ def add_arguments(case, module):
     if module is end_to_end:
         case.add_argument('--images', type=positive, default=20, metavar='N', help='in the data set; default %(default)s')
         case.add_argument('--workers', type=whole, default=0, metavar='N', help='processes that load; default %(default)s')
+    if module is mixed_sizes:
+        case.add_argument('--images', type=positive, default=64, metavar='N', help='in a batch; default %(default)s')
     case.add_argument('--compile', action='store_true', help="compile the backbones, ours and the peers'")
 
 
@@ -95,6 +99,8 @@ def comparisons(args, settings):
         return resize.comparisons(settings, args.models, args.sizes)
     if args.case == 'end-to-end':
         return end_to_end.comparisons(settings, args.models, args.resolutions, args.images, args.workers, args.out_dir)
+    if args.case == 'mixed-sizes':
+        return mixed_sizes.comparisons(settings, args.models, args.resolutions, args.images)
     given = dict(settings=settings, models=args.models, networks=args.networks, resolutions=args.resolutions)
     if args.case != 'train-step':
         base = args.base_resolution

@@ -3,12 +3,17 @@
     python tools/predict.py configs/setr_mspe_ade20k.py CHECKPOINT --adapter adapter.safetensors photos/ clip.mp4 \
         --out-dir predictions
 
-Small images are not enlarged, and images of different sizes share a batch. CHECKPOINT is '-' for a model with weights of its
-own.
+CONFIG and CHECKPOINT may be those of a stock model of mmseg or mmdet: it predicts by the untrained kernels, the prior. Small
+images are not enlarged, and images of different sizes share a batch. A run that was stopped continues. predictions.json says
+what was found on every image.
 """
+import argparse
+import hashlib
+import json
 import sys
 import time
-from itertools import islice
+from itertools import groupby, islice
+from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
@@ -16,16 +21,19 @@ from tqdm import tqdm
 from mspe_mm.errors import InputError
 from mspe_mm.inference.outputs import PredictionFolder
 from mspe_mm.inference.predictor import Predictor, load
-from mspe_mm.inference.sources import FrameReader, VideoWriters, find_sources
+from mspe_mm.inference.sources import FrameReader, find_sources, write_video
 from mspe_mm.runtime import cli
 
 SECONDS_BETWEEN_INDICES = 10    # of work that a killed run does again
 
 
 def parse_args():
-    parser = cli.parser('Predict on images', checkpoint=True)
+    parser = argparse.ArgumentParser(description='Predict on images of any sizes', parents=[cli.TRUST])
+    parser.add_argument('config', help='config of this package, or of a stock model of mmseg or mmdet')
+    parser.add_argument('checkpoint', help="its weights, path or URL; '-' for a timm model that loads its own")
     parser.add_argument('inputs', nargs='+', metavar='INPUT', help='image, folder, glob pattern or video')
-    parser.add_argument('--out-dir', required=True, help='folder for predictions.json, labels/, overlays/ and videos/')
+    parser.add_argument('--out-dir', required=True, help='folder for predictions.json, overlays/, labels/ and videos/')
+    parser.add_argument('--adapter', metavar='FILE', help='tuned patch embedding (.safetensors)')
     parser.add_argument('--resolution', type=cli.resolution, metavar='R',
                         help='shrink images first, so that the base resolution becomes R: HEIGHTxWIDTH, or a height alone')
     parser.add_argument('--batch-size', type=cli.positive, default=8, metavar='N',
@@ -33,8 +41,18 @@ def parse_args():
     parser.add_argument('--min-score', type=float, default=0.3, metavar='S',
                         help='least score of a detection in an overlay; default %(default)s. The files have all')
     parser.add_argument('--device', help='cpu, cuda or cuda:N; default the GPU, if there is one')
+    parser.add_argument('--cfg-options', nargs='+', action=cli.Options, metavar='KEY=VALUE',
+                        help='settings that override the config')
     cli.add_speed_arguments(parser)
-    return parser.parse_args()
+    return parser.parse_intermixed_args()    # inputs may follow options
+
+
+def identity(model):
+    """A digest of a model's weights and config."""
+    digest = hashlib.sha256(json.dumps(model.cfg.to_dict(), default=str, sort_keys=True).encode())
+    for tensor in model.state_dict().values():
+        digest.update(tensor.float().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def batches(items, size):
@@ -49,26 +67,11 @@ def rgb(read):
     return image[..., ::-1] if isinstance(image, np.ndarray) else np.asarray(image)
 
 
-def main():
-    args = parse_args()
-    sources = find_sources(args.inputs)
-    checkpoint = None if args.checkpoint == '-' else args.checkpoint
-    cfg = cli.load_config(args)
-    predictor = load(cfg, checkpoint, args.adapter, args.device)
-    layer = predictor.model.mspe_layer
-    if args.resolution:
-        predictor = Predictor(predictor.model, *cli.full_sizes([args.resolution], layer.base_resolution))
-    speed = cli.speed_up(predictor.model, args)
-    header = dict(config=args.config, checkpoint=checkpoint, adapter=args.adapter, resolution=args.resolution, **speed)
-    folder = PredictionFolder(args.out_dir, header, predictor.classes, predictor.palette, args.min_score)
-    todo = [source for source in sources if not folder.has(source.key)]
-    if len(todo) < len(sources):
-        print(f'{len(sources) - len(todo)} of {len(sources)} images are in {args.out_dir} already')
-
-    frames, videos, failures, written = FrameReader(), VideoWriters(args.out_dir), [], time.monotonic()
-    bar = tqdm(total=len(todo), desc='predict', unit='image', disable=None)
-    start = time.perf_counter()
-    for batch in batches(todo, args.batch_size):
+def predict(predictor, sources, folder, batch_size):
+    """Predict on images and write what is found; returns why images were skipped."""
+    frames, failures, written = FrameReader(), [], time.monotonic()
+    bar = tqdm(total=len(sources), desc='predict', unit='image', disable=None)    # a bar on terminals, none in logs
+    for batch in batches(sources, batch_size):
         read = {}
         for source in batch:
             try:
@@ -80,18 +83,51 @@ def main():
                 tqdm.write(f'skipped: {error}', file=sys.stderr)
         prepared = [predictor.prepare(results) for results in read.values()]
         for (source, results), item, sample in zip(read.items(), prepared, predictor.predict(prepared)):
-            overlay = folder.add(source.key, source.name, rgb(results), sample, item['inputs'].shape[-2:])
-            if source.frame is not None:
-                videos.add(source, overlay)
+            folder.add(source.key, source.name, rgb(results), sample, item['inputs'].shape[-2:])
         bar.update(len(batch))
         if time.monotonic() - written > SECONDS_BETWEEN_INDICES:
             folder.write_index()
             written = time.monotonic()
     bar.close()
-    videos.close()
-    folder.write_index()
-    done = len(todo) - len(failures)
-    print(f'{done} images in {time.perf_counter() - start:.1f} s; written to {args.out_dir}: predictions.json')
+    return failures
+
+
+def write_videos(sources, folder):
+    """Write the overlays of a video's frames as a video."""
+    for path, group in groupby((source for source in sources if source.frame is not None), key=lambda source: source.path):
+        frames = [source for source in group if folder.has(source.key)]
+        if frames:
+            name = Path(frames[0].name).parent.with_suffix('.mp4')
+            write_video(folder.folder / 'videos' / name, path, [folder.overlay(source.key) for source in frames])
+
+
+def main():
+    args = parse_args()
+    out_dir = Path(args.out_dir).resolve()
+    for text in args.inputs:
+        if Path(text).is_dir() and out_dir.is_relative_to(Path(text).resolve()):
+            raise InputError(f'--out-dir {args.out_dir} is in the input folder {text}, and the next run would read what '
+                             'this one writes: write to another folder')
+    sources = find_sources(args.inputs)
+    checkpoint = None if args.checkpoint == '-' else args.checkpoint
+    predictor = load(cli.read_config(args.config, args.cfg_options), checkpoint, args.adapter, args.device)
+    if args.resolution:
+        base = predictor.model.mspe_layer.base_resolution
+        predictor = Predictor(predictor.model, *cli.full_sizes([args.resolution], base))
+    header = dict(config=args.config, checkpoint=checkpoint, adapter=args.adapter, model=identity(predictor.model),
+                  resolution=args.resolution, **cli.speed_up(predictor.model, args))
+    folder = PredictionFolder(args.out_dir, header, predictor.classes, predictor.palette, args.min_score)
+    todo = [source for source in sources if not folder.has(source.key)]
+    if len(todo) < len(sources):
+        print(f'{len(sources) - len(todo)} of {len(sources)} images are in {args.out_dir} already')
+    start = time.perf_counter()
+    try:
+        failures = predict(predictor, todo, folder, args.batch_size)
+    finally:
+        folder.write_index()    # also of a run that is stopped
+    seconds, done = time.perf_counter() - start, len(todo) - len(failures)
+    write_videos(sources, folder)
+    print(f'{done} images in {seconds:.1f} s, {done / seconds:.1f} images/s; written to {args.out_dir}')
     if failures:
         raise InputError(f'{len(failures)} of {len(todo)} images could not be read, the first: {failures[0]}')
 

@@ -4,6 +4,7 @@
 """
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 
@@ -49,12 +50,19 @@ class TimmTransform:
         timm_name: Model whose image size, interpolation and crop are taken; by default the model that is run.
         img_size: Another image size in pixels, one number or (height, width); by default that of the model that is run.
         is_training: Random crop, flip and colour jitter, or resize and centre crop.
+        keep_small: Not to enlarge an image that is smaller than it would be resized to: it keeps its size, and the same
+            share of it is cropped. Else it would bypass the MSPE layer. For testing.
         **settings: Of ``create_transform``; they go before the model's.
+
+    Raises:
+        InputError: For ``keep_small`` in training.
     """
 
     def __init__(self, timm_name: str | None = None, img_size: int | tuple[int, int] | None = None,
-                 is_training: bool = False, **settings) -> None:
-        self.timm_name, self.img_size = timm_name, img_size
+                 is_training: bool = False, keep_small: bool = False, **settings) -> None:
+        if keep_small and is_training:
+            raise InputError('TimmTransform.keep_small is for testing: training is at the base resolution')
+        self.timm_name, self.img_size, self.keep_small = timm_name, img_size, keep_small
         self.settings = dict(settings, is_training=is_training)
         self.transform = _create(timm_name, img_size, **self.settings)
 
@@ -64,8 +72,20 @@ class TimmTransform:
                                  self.img_size or getattr(model, 'img_size', None), **self.settings)
 
     def __call__(self, results: dict) -> dict:
-        results['img'] = self.transform(results['img']).permute(1, 2, 0).numpy()
+        image = results['img']
+        transform = self._for_small(image) if self.keep_small else self.transform
+        results['img'] = transform(image).permute(1, 2, 0).numpy()
         return results
+
+    def _for_small(self, image: Image.Image) -> Callable:
+        """The transform of an image that may be small: timm's, or its crop in proportion without its resize."""
+        resize, crop, *others = self.transform.transforms
+        width, height = resize(image).size
+        if width <= image.width or height <= image.height:
+            return self.transform
+        crop = copy.copy(crop)
+        crop.size = round(crop.size[0] * image.height / height) or 1, round(crop.size[1] * image.width / width) or 1
+        return torchvision.transforms.Compose([crop, *others])
 
 
 def _create(timm_name: str | None, img_size: int | tuple[int, int] | None, is_training: bool, **settings) -> Callable:

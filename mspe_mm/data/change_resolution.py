@@ -11,7 +11,8 @@ from PIL import Image
 
 from ..errors import InputError
 from ..layers.resize import ANTIALIASED, resize_image
-from . import degradations, resize_if_larger  # noqa: F401  registers them
+from . import degradations  # noqa: F401  registers them
+from .resize_if_larger import enlarging_small
 
 OPENCV = dict(bilinear='INTER_LINEAR', bicubic='INTER_CUBIC', area='INTER_AREA', nearest='INTER_NEAREST')
 PILLOW = dict(bilinear=Image.BILINEAR, bicubic=Image.BICUBIC)
@@ -82,8 +83,7 @@ class ChangeResolution:
 def at_resolution(pipeline: list[dict], **settings) -> list[dict]:
     """A test pipeline with :class:`ChangeResolution` of these settings before its packing step.
 
-    Small images are enlarged to the base resolution first, so that all images lose the same share of it:
-    :class:`~mspe_mm.data.resize_if_larger.ResizeIfLarger` becomes the host's ``Resize``.
+    Small images are enlarged to the base resolution first, so that all images lose the same share of it.
     """
-    steps = [{**step, 'type': 'Resize'} if step['type'] == 'ResizeIfLarger' else step for step in pipeline]
-    return [*steps[:-1], dict(type='ChangeResolution', **settings), steps[-1]]
+    *steps, packing = enlarging_small(pipeline)
+    return [*steps, dict(type='ChangeResolution', **settings), packing]

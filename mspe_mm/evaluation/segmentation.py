@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from torch import nn
 
 from ..seg import metric  # noqa: F401  registers BootstrapIoUMetric
+from ..seg.windows import scaled_windows
 
 HEADLINE_METRICS = ('mIoU', )
 TABLE_METRICS = ('mIoU', 'mAcc', 'mFscore', 'aAcc')
@@ -36,9 +37,7 @@ def scaled_inference(model: nn.Module, scale: tuple[float, float]) -> Iterator[N
     """Within the context, the sliding windows of ``model`` are scaled by ``scale`` (vertical, horizontal)."""
     before = model.test_cfg
     if before.get('mode') == 'slide':
-        model.test_cfg = type(before)(before, **{
-            key: tuple(max(1, round(length * factor)) for length, factor in zip(before[key], scale))
-            for key in ('crop_size', 'stride')})
+        model.test_cfg = scaled_windows(before, scale)
     try:
         yield
     finally:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from ..errors import InputError
 from ..files import replacing
-from .painting import colors_of, paint_instances, paint_labels, with_legend
+from .painting import colors_of, enlarged, paint_instances, paint_labels, with_legend
 
 TOP = 5    # classes that are listed of a classifier
 
@@ -56,10 +56,14 @@ class PredictionFolder:
 
     def has(self, key: str) -> bool:
         """Whether an image is done."""
-        return key in self.records
+        return key in self.records and 'failure' not in self.records[key]
+
+    def overlay(self, key: str) -> Path:
+        """The file of the overlay of an image that is done."""
+        return self.folder / self.records[key]['overlay']
 
     def add(self, key: str, name: str, image: np.ndarray, sample: BaseDataElement,
-            resolution: Sequence[int]) -> Image.Image:
+            resolution: Sequence[int]) -> None:
         """Write what was predicted of an image.
 
         Args:
@@ -68,9 +72,6 @@ class PredictionFolder:
             image: (H, W, 3) RGB, 8 bits, at its original size.
             sample: The host's data sample with the prediction.
             resolution: (height, width) in pixels at which the model saw the image.
-
-        Returns:
-            The overlay, which has been written too.
         """
         record = dict(image=key, size=list(image.shape[:2]), resolution=list(resolution))
         if 'pred_sem_seg' in sample:
@@ -81,7 +82,6 @@ class PredictionFolder:
             overlay = self._add_scores(record, image, sample)
         record['overlay'] = self._save(overlay, f'overlays/{name}.png')
         self.records[key] = record
-        return overlay
 
     def add_failure(self, key: str, reason: str) -> None:
         """Note an image that could not be predicted."""
@@ -125,7 +125,7 @@ class PredictionFolder:
         best = np.argsort(-scores, kind='stable')[:TOP]
         record['top'] = [dict(label=int(index), category=classes[index], score=round(float(scores[index]), 5))
                          for index in best]
-        return with_legend(image, [(None, f'{entry["category"]} {entry["score"]:.3f}') for entry in record['top']])
+        return with_legend(enlarged(image), [(None, f'{entry["category"]} {entry["score"]:.3f}') for entry in record['top']])
 
     def _names(self, count: int) -> list[str]:
         own = list(self.classes or [])

@@ -10,12 +10,13 @@ from PIL import Image, ImageDraw, ImageFont
 Color = tuple[int, int, int]
 OPACITY = 0.5
 SWATCH, MARGIN, FONT_SIZE = 12, 6, 12    # of the legend, in pixels
+LEAST_SIDE = 256    # Overlays of small images are enlarged by whole numbers while their long side is below this, in pixels.
 
 
 def colors_of(count: int, palette: Sequence[Sequence[int]] | None = None) -> list[Color]:
     """RGB colours of ``count`` classes: the data set's palette, and where it has none colours that differ."""
     own = [tuple(int(value) for value in color) for color in palette] if isinstance(palette, (list, tuple)) else []
-    wheel = matplotlib.colormaps['hsv'](np.arange(count) * 0.618 % 1, bytes=True)[:, :3]    # the golden ratio spreads them
+    wheel = matplotlib.colormaps['hsv'](np.arange(count) * 0.618 % 1, bytes=True)[:, :3]    # the golden ratio spreads hues
     return (own + [tuple(int(value) for value in color) for color in wheel[len(own):]])[:max(count, len(own))]
 
 
@@ -31,6 +32,7 @@ def paint_labels(image: np.ndarray, labels: np.ndarray, classes: Sequence[str], 
     Returns:
         The image with the classes that it has in the legend, the largest first.
     """
+    image, labels = enlarged(image), enlarged(labels)
     painted = np.array(colors, np.uint8)[labels]
     found, counts = np.unique(labels, return_counts=True)
     entries = [(colors[index], classes[index]) for index in found[np.argsort(-counts)]]
@@ -53,6 +55,9 @@ def paint_instances(image: np.ndarray, boxes: np.ndarray, labels: np.ndarray, sc
     Returns:
         The image with a legend of the classes that were found.
     """
+    boxes = boxes * magnification(image)
+    masks = None if masks is None else [enlarged(mask) for mask in masks]
+    image = enlarged(image)
     for index in range(len(labels) if masks is not None else 0):
         image = _blended(image, np.broadcast_to(np.array(colors[labels[index]], np.uint8), image.shape), masks[index])
     picture = Image.fromarray(image)
@@ -82,6 +87,17 @@ def with_legend(image: np.ndarray, entries: Sequence[tuple[Color | None, str]]) 
             draw.rectangle([left, top, left + SWATCH, top + SWATCH], fill=color, outline='black')
         draw.text((left + SWATCH + MARGIN, top - 1), text, 'black', font)
     return canvas
+
+
+def magnification(image: np.ndarray) -> int:
+    """How many times an image (H, W, ...) is enlarged to be looked at."""
+    return max(1, LEAST_SIDE // max(image.shape[:2]))
+
+
+def enlarged(image: np.ndarray) -> np.ndarray:
+    """An image (H, W, ...) at the size at which it is looked at, pixel by pixel."""
+    factor = magnification(image)
+    return image.repeat(factor, 0).repeat(factor, 1)
 
 
 def _blended(image: np.ndarray, color: np.ndarray, where: np.ndarray) -> np.ndarray:

@@ -19,8 +19,10 @@ from torch import nn
 from ..data.change_resolution import at_resolution
 from ..errors import InputError
 from ..models.checkpoint import load_weights
+from ..runtime.cli import build_model, loads_own_weights, read_config
+from ..runtime.data_checks import check_pipeline
 from ..runtime.runner import load_adapter_for
-from ..runtime.stock_config import with_mspe
+from ..runtime.stock_config import test_dataset, with_mspe
 
 ImageLike = Union[str, PathLike, np.ndarray, Image.Image]
 
@@ -35,21 +37,22 @@ def load(config: str | Path | Config, checkpoint: str | Path | None = None, adap
     Args:
         config: Config file of mmseg, mmdet or this package, or a loaded one.
         checkpoint: Its weights; not needed by a timm model that loads its own.
-        adapter: Tuned patch kernels.
+        adapter: Tuned patch kernels; by default those that the config names, if any.
         device: By default the GPU, if there is one.
         resolution: See :class:`Predictor`.
 
     Raises:
         InputError: If a file is missing, damaged or does not fit; the message says in what.
     """
-    from ..runtime.cli import build_model, read_config
-    cfg = with_mspe(read_config(config) if not isinstance(config, Config) else config)
-    model = revert_sync_batchnorm(build_model(cfg))
-    meta = {}
+    cfg = with_mspe(config if isinstance(config, Config) else read_config(config))
+    if adapter is not None:
+        cfg.model.adapter = None    # this one instead
+    model, meta = revert_sync_batchnorm(build_model(cfg)), {}
     if checkpoint is not None:
         meta = load_weights(model, str(checkpoint)).get('meta', {})
-    elif not (cfg.model.get('pretrained') or cfg.model.get('checkpoint')):
+    elif not loads_own_weights(cfg):
         raise InputError(f'the model of {cfg.filename} has no trained weights of its own: give a checkpoint')
+    adapter = adapter or cfg.get('adapter')
     if adapter is not None:
         load_adapter_for(cfg, model.mspe_layer, str(adapter))
     model.dataset_meta = meta.get('dataset_meta') or _dataset_meta(cfg)
@@ -77,14 +80,15 @@ class Predictor:
     def __init__(self, model: nn.Module, resolution: tuple[int, int] | None = None) -> None:
         self.model = model
         init_default_scope(model.cfg.default_scope)
-        pipeline = model.cfg.test_dataloader.dataset.pipeline
-        steps = [step for step in pipeline if not step['type'].rpartition('.')[2].startswith('LoadAnn')]
+        steps = [step for step in test_dataset(model.cfg)['pipeline'] if 'Annotations' not in step['type']]
         if resolution is not None:
             layer = model.mspe_layer
             scale = tuple(length / base for length, base in zip(resolution, layer.base_resolution))
             steps = at_resolution(steps, scale=scale, interpolation=layer.downsampling.interpolation,
                                   antialias=layer.downsampling.antialias)
         self._load, self._prepare = Compose(steps[:1]), Compose(steps[1:])
+        for part in (self._load, self._prepare):
+            check_pipeline(part, model)
         meta = getattr(model, 'dataset_meta', None) or {}
         self.classes, self.palette = meta.get('classes'), meta.get('palette')
 
@@ -112,23 +116,14 @@ class Predictor:
             InputError: Naming an image that is missing or cannot be decoded.
         """
         if isinstance(image, (str, PathLike)):
-            if not Path(image).is_file():
-                raise InputError(f'{image} does not exist')
-            try:
-                results = self._load(dict(img_path=str(image), img_id=0))
-            except Exception as error:    # decoders raise all kinds
-                reason = ' '.join(f'{type(error).__name__}: {error}'.split())
-                raise InputError(f'{image} cannot be decoded ({reason})') from error
-            if results is None or results.get('img') is None:
-                raise InputError(f'{image} cannot be decoded')
-            return results
+            return self._load(dict(img_path=str(image), img_id=0))
         if isinstance(image, Image.Image):
             image = np.asarray(image.convert('RGB'))[..., ::-1]
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
             raise InputError(f'an image must be (H, W, 3) bytes in BGR order, got {image.shape} of {image.dtype}')
         size, image = image.shape[:2], np.ascontiguousarray(image)
         if self.model.cfg.default_scope == 'mmengine':    # timm's transforms take PIL images
-            image = Image.fromarray(image[..., ::-1])
+            image = Image.fromarray(np.ascontiguousarray(image[..., ::-1]))
         return dict(img=image, img_path=None, img_id=0, img_shape=size, ori_shape=size)
 
     def prepare(self, read: dict) -> dict:
@@ -138,17 +133,15 @@ class Predictor:
     @torch.no_grad()
     def predict(self, prepared: Iterable[dict]) -> list[BaseDataElement]:
         """Predict on images from :meth:`prepare`, in one pass."""
-        batches = [self.model.data_preprocessor(dict(inputs=[item['inputs']], data_samples=[item['data_samples']]))
-                   for item in prepared]
-        if not batches:
+        items = list(prepared)
+        if not items:
             return []
-        images = [batch['inputs'] for batch in batches]
-        samples = [sample for batch in batches for sample in batch['data_samples']]
-        return self.model(images, samples, mode='predict')
+        return list(self.model.test_step({key: [item[key] for item in items] for key in ('inputs', 'data_samples')}))
 
 
 def _dataset_meta(cfg: Config) -> dict:
     """Classes and palette of a config's test data set."""
-    dataset = cfg.test_dataloader.dataset
-    found = dict(getattr(DATASETS.get(dataset.type), 'METAINFO', None) or {})
+    dataset = test_dataset(cfg)
+    with DATASETS.switch_scope_and_registry(cfg.default_scope) as registry:
+        found = dict(getattr(registry.get(dataset['type']), 'METAINFO', None) or {})
     return {**found, **(dataset.get('metainfo') or {})}

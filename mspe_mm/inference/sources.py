@@ -2,15 +2,16 @@
 from __future__ import annotations
 
 import glob
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
+from mmengine.utils import scandir
 
-from ..data.pairs import IMAGE_SUFFIXES, find_images
+from ..data.image_folder import IMAGE_SUFFIXES
 from ..errors import InputError
 
 VIDEO_SUFFIXES = ('.mp4', '.avi', '.mov', '.mkv', '.webm')
@@ -37,7 +38,7 @@ class Source:
 
 
 def find_sources(inputs: Sequence[str]) -> list[Source]:
-    """The images and frames that ``inputs`` name, in their order.
+    """The images and frames that ``inputs`` name, in their order, each once.
 
     Args:
         inputs: Files of images or videos, folders (read with their subfolders) and glob patterns.
@@ -45,42 +46,43 @@ def find_sources(inputs: Sequence[str]) -> list[Source]:
     Raises:
         InputError: If an input names nothing, a video cannot be read, or two inputs would have the same outputs.
     """
-    sources = [source for text in inputs for source in _sources_of(text)]
-    by_name: dict[str, Source] = {}
-    for source in sources:
-        other = by_name.setdefault(source.name, source)
-        if other.key != source.key:
-            raise InputError(f'{other.key} and {source.key} would both be written to {source.name}: give their common '
-                             'folder as the input, or write to two folders')
-    return list(by_name.values())
+    files = dict.fromkeys(pair for text in inputs for pair in _files_of(text))    # file, and path of its outputs
+    count = Counter(name.with_suffix('') for _, name in files)
+    sources: dict[str, Source] = {}
+    for path, name in files:
+        stem = name.with_suffix('') if count[name.with_suffix('')] == 1 else name    # a.jpg beside a.png
+        for source in _frames(Source(path, stem.as_posix())):
+            other = sources.setdefault(source.name, source)
+            if other.key != source.key:
+                raise InputError(f'{other.key} and {source.key} would both be written to {source.name}: give their common '
+                                 'folder as the input, or write to two folders')
+    return list(sources.values())
 
 
-def _sources_of(text: str) -> Iterator[Source]:
+def _files_of(text: str) -> Iterator[tuple[Path, Path]]:
     path = Path(text)
     if path.is_dir():
-        for name in find_images(path):
-            yield Source(path / name, str(Path(name).with_suffix('')))
-    elif path.is_file():
-        yield from _sources_of_file(path)
-    else:
-        found = sorted(name for name in glob.glob(text, recursive=True) if Path(name).is_file())
-        if not found:
-            raise InputError(f'{text} does not exist' if not glob.has_magic(text) else f'no file matches {text}')
-        for name in found:
-            yield from _sources_of_file(Path(name))
+        names = sorted(scandir(text, (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES), recursive=True, case_sensitive=False))
+        if not names:
+            raise InputError(f'there are no images or videos in {text} ({", ".join((*IMAGE_SUFFIXES, *VIDEO_SUFFIXES))})')
+        yield from ((path / name, Path(name)) for name in names)
+        return
+    found = [text] if path.is_file() else sorted(name for name in glob.glob(text, recursive=True) if Path(name).is_file())
+    if not found:
+        raise InputError(f'no file matches {text}' if glob.has_magic(text) else f'{text} does not exist')
+    for name in found:
+        if Path(name).suffix.lower() not in (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES):
+            raise InputError(f'{name} is neither an image ({", ".join(IMAGE_SUFFIXES)}) nor a video '
+                             f'({", ".join(VIDEO_SUFFIXES)})')
+        yield Path(name), Path(Path(name).name)
 
 
-def _sources_of_file(path: Path) -> Iterator[Source]:
-    suffix = path.suffix.lower()
-    if suffix in VIDEO_SUFFIXES:
-        frames = count_frames(path)
-        for frame in range(frames):
-            yield Source(path, f'{path.stem}/{frame:06d}', frame)
-    elif suffix in IMAGE_SUFFIXES:
-        yield Source(path, path.stem)
-    else:
-        raise InputError(f'{path} is neither an image ({", ".join(IMAGE_SUFFIXES)}) nor a video '
-                         f'({", ".join(VIDEO_SUFFIXES)})')
+def _frames(source: Source) -> Iterator[Source]:
+    if source.path.suffix.lower() not in VIDEO_SUFFIXES:
+        yield source
+        return
+    for frame in range(count_frames(source.path)):
+        yield replace(source, name=f'{source.name}/{frame:06d}', frame=frame)
 
 
 def count_frames(path: Path) -> int:
@@ -102,7 +104,7 @@ class FrameReader:
 
     def __init__(self) -> None:
         self._path: Path | None = None
-        self._video: cv2.VideoCapture | None = None
+        self._video = cv2.VideoCapture()
         self._next = 0
 
     def read(self, path: Path, frame: int) -> np.ndarray:
@@ -122,35 +124,29 @@ class FrameReader:
         return image
 
 
-class VideoWriters:
-    """Writes the overlays of frames as videos, ``videos/NAME.mp4``; a video that is continued starts at its first new frame.
+def write_video(path: Path, original: Path, frames: Sequence[Path]) -> None:
+    """Write pictures as a video of the frame rate of another; all have the size of the largest.
 
     Args:
-        folder: Where to write.
+        path: File to write, ``.mp4``.
+        original: The video whose frame rate it has.
+        frames: Files of the pictures.
+
+    Raises:
+        InputError: If this OpenCV cannot write it.
     """
-
-    def __init__(self, folder: str | Path) -> None:
-        self._folder, self._path, self._writer = Path(folder) / 'videos', None, None
-
-    def add(self, source: Source, overlay: Image.Image) -> None:
-        """Add the overlay of a frame; frames of one video come one after the other, all at the size of the first."""
-        if source.path != self._path:
-            self.close()
-            video = cv2.VideoCapture(str(source.path))
-            rate = video.get(cv2.CAP_PROP_FPS) or 25.
-            video.release()
-            self._folder.mkdir(parents=True, exist_ok=True)
-            self._path, self._size = source.path, (overlay.width // 2 * 2, overlay.height // 2 * 2)    # mp4 wants even sides
-            target = self._folder / f'{source.path.stem}.mp4'
-            self._writer = cv2.VideoWriter(str(target), cv2.VideoWriter_fourcc(*'mp4v'), rate, self._size)
-            if not self._writer.isOpened():
-                raise InputError(f'{target} cannot be written: this OpenCV has no MPEG-4 encoder')
-        frame = Image.new('RGB', self._size, 'white')
-        frame.paste(overlay)    # the legend of a later frame may be wider or narrower
-        self._writer.write(np.asarray(frame)[..., ::-1])
-
-    def close(self) -> None:
-        """Finish the video that is being written."""
-        if self._writer is not None:
-            self._writer.release()
-        self._path = self._writer = None
+    video = cv2.VideoCapture(str(original))
+    rate = video.get(cv2.CAP_PROP_FPS) or 25.
+    video.release()
+    shapes = [cv2.imread(str(frame)).shape for frame in frames]
+    height, width = (max(lengths) + max(lengths) % 2 for lengths in list(zip(*shapes))[:2])    # MPEG-4 wants even sides
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'mp4v'), rate, (width, height))
+    if not writer.isOpened():
+        raise InputError(f'{path} cannot be written: this OpenCV has no MPEG-4 encoder')
+    for frame in frames:
+        picture = np.full((height, width, 3), 255, np.uint8)
+        image = cv2.imread(str(frame))
+        picture[:image.shape[0], :image.shape[1]] = image
+        writer.write(picture)
+    writer.release()

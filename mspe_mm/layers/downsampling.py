@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from torch import Tensor
 
 from ..errors import check_names
-from .resize import ANTIALIASED, check_correlation, check_interpolation, resize_image
+from .resize import ANTIALIASED, check_correlation, check_interpolation, refit_image, resize_image
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,10 @@ class Downsampling:
     def resize(self, images: Tensor, size: tuple[int, int]) -> Tensor:
         """Images (B, C, H, W) resized to ``size`` (height, width) by this model, on their device."""
         return resize_image(images, size, self.interpolation, self.antialias)
+
+    def refit(self, images: Tensor, size: tuple[int, int], base: tuple[int, int]) -> Tensor:
+        """Images (B, C, H, W) that came from ``base`` by this model, as they would be at ``size`` (height, width)."""
+        return refit_image(images, size, base, *self.settings)
 
 
 DOWNSAMPLING_KEYS = tuple(field.name for field in fields(Downsampling))

@@ -16,7 +16,7 @@ from .choice import choice_for, choosing
 from .context import Window, with_context
 from .downsampling import Downsampling
 from .geometry import PatchGeometry
-from .resize import pi_resize, resize_image
+from .resize import pi_resize
 from .resolution import FITS, KERNEL_POLICIES, choose_kernel, default_kernel_sizes, fit_image, fit_kernel
 
 PARAMETERIZATIONS = ('native', 'residual')
@@ -68,8 +68,9 @@ class MultiScalePatchEmbed(nn.Module):
     native resolution is nearest (Eq. 10), resized by PI-resize (Eq. 6) to the patch size that keeps the token grid. At the
     base resolution the output is that of the stock convolution, bit for bit.
 
-    The patch size is rounded to whole pixels, and images of other sizes than (k rows, k columns) px are first resized to the
-    nearest such size, on their device and by at most half a pixel a patch. So every image has the base grid.
+    The patch size is rounded to whole pixels, and images of other sizes than (k_h rows, k_w columns) px are first brought to
+    the nearest such size (:func:`~mspe_mm.layers.resize.refit_image`), on their device and by at most half a pixel a patch.
+    So every image has the base grid.
 
     A state dict without ``kernels`` (a stock checkpoint) loads with ``strict=True``. The kernels are then computed from the
     pretrained one, so that an untrained layer is FlexiViT at the native resolutions, and with ``'residual'`` at every one.
@@ -98,8 +99,9 @@ class MultiScalePatchEmbed(nn.Module):
             of the nearest of these. The base resolution has none.
         bias: Whether the kernels have a bias.
         kernel_policy: ``'fixed'``, ``'isotropic'`` or ``'constant'``, see :func:`~mspe_mm.layers.resolution.fit_kernel`.
-        fit: ``'nearest'`` as above. ``'floor'`` is the paper's formula: the patch size is rounded down and images keep their
-            size. Those of other sizes than (k rows, k columns) px may then have more tokens; :meth:`token_grid` tells.
+        fit: ``'nearest'`` as above; with ``'isotropic'``, the base grid along the side that is short for it. ``'floor'`` is
+            the paper's formula: the patch size is rounded down and images keep their size. Those of other sizes than
+            (k_h rows, k_w columns) px may then have more tokens; :meth:`token_grid` gives the number.
         parameterization: How kernel i is stored. ``'native'`` (the paper's): the kernel itself, of k_i px. ``'residual'``: a
             correction of k_i px, which is resized and added to the resized pretrained kernel. Resizing by way of 4 px
             discards detail that a direct 16 -> 6 resize keeps.
@@ -394,10 +396,10 @@ class MultiScalePatchEmbed(nn.Module):
         if choice.images is not None:
             return self._embed_each(choice.images, choice.kernels)
         image_size = _image_size(x)
-        fitted = self.fitted_size(image_size)
+        fitted, size, forced = self.fitted_size(image_size), self.kernel_size(image_size), choice.kernel
         if fitted != image_size:
-            x = resize_image(x, fitted)
-        size, forced = self.kernel_size(image_size), choice.kernel
+            height, width = (round(length * self.patch_size / k) for length, k in zip(fitted, size))
+            x = self.downsampling.refit(x, fitted, (height, width))
         weight, bias = self._cached_kernel(size, self.kernel_index(image_size) if forced is None else forced)
         reach = tuple(self.geometry.reach(k) for k in size)
         x = _pad_to_patches(x, size, self.host.padding, reach)

@@ -97,6 +97,42 @@ def resize_image(image: Tensor, size: tuple[int, int], interpolation: str = 'bil
     return _interpolate(image, (height, width), interpolation, antialias)
 
 
+def refit_image(image: Tensor, size: tuple[int, int], base: tuple[int, int], interpolation: str = 'bilinear',
+                antialias: bool = True, correlation: float = 0.) -> Tensor:
+    """What a batch of images that were resized from ``base`` would be, had they been resized to ``size`` instead.
+
+    ``R_h image R_w^T`` with ``R = B_size P^T`` for each axis, rows scaled to sum to 1: ``P`` estimates the image at ``base``
+    by least squares, as in :func:`pi_resize`, and ``B_size`` resizes the estimate. A resize of the image itself by a few
+    pixels would blur it: half-way between two pixels an interpolation is their mean.
+
+    Args:
+        image: (B, C, H, W), floating point.
+        size: (height, width) in pixels.
+        base: (height, width) in pixels from which the images were resized to (H, W).
+        interpolation: The model by which they were, one of :data:`INTERPOLATIONS`.
+        antialias: See the module's table.
+        correlation: Of neighbouring pixels at ``base``, see :func:`pi_resize`.
+
+    Returns:
+        (B, C, height, width) in the dtype of ``image``.
+    """
+    dtype = torch.promote_types(image.dtype, torch.float32)
+    rows, columns = (_refit_factor(new, old, whole, interpolation, antialias, correlation, image.device, dtype)
+                     for new, old, whole in zip(size, (int(length) for length in image.shape[-2:]), base))
+    with _full_precision(image.device):
+        return (rows @ image.to(dtype) @ columns.T).to(image.dtype)
+
+
+@shared_constant(maxsize=64)
+def _refit_factor(out_size: int, in_size: int, base: int, interpolation: str, antialias: bool, correlation: float,
+                  device: torch.device, dtype: torch.dtype) -> Tensor:
+    """``R`` of one axis, (out_size, in_size)."""
+    matrix = resize_matrix(in_size, base, interpolation, antialias)
+    estimate = least_squares_factor(matrix, correlation if in_size < base else 0.)
+    factor = resize_matrix(out_size, base, interpolation, antialias) @ estimate.T
+    return (factor / factor.sum(1, keepdim=True)).to(device, dtype)
+
+
 def pi_resize(weight: Tensor, size: tuple[int, int], interpolation: str = 'bilinear', antialias: bool = True,
               correlation: float = 0.) -> Tensor:
     """Pseudo-inverse resize of patch kernels: ``W' = P_h W P_w^T`` (FlexiViT; MSPE Eq. 6).

@@ -57,23 +57,27 @@ def fit_kernel(image_size: tuple[int, int], grid_size: tuple[int, int], patch_si
 
 def fit_image(image_size: tuple[int, int], kernel: tuple[int, int], grid_size: tuple[int, int],
               policy: str = 'fixed') -> tuple[int, int]:
-    """The size that an image is brought to for ``fit='nearest'``: whole patches, and for ``'fixed'`` the token grid.
+    """The size that an image is brought to for ``fit='nearest'``, so that whole patches make up the token grid.
 
     Args:
         image_size: (height, width) in pixels.
         kernel: (height, width) of the patches, of :func:`fit_kernel`.
         grid_size: (rows, columns) of tokens at the base resolution.
-        policy: As in :func:`fit_kernel`. With ``'constant'`` images stay as they are.
+        policy: As in :func:`fit_kernel`. With ``'isotropic'`` the side that is short for the grid has it, and the other
+            keeps the aspect ratio. With ``'constant'`` images stay as they are.
 
     Returns:
-        (height, width) in pixels, at most half a pixel a patch from ``image_size`` where patches are not of one pixel.
+        (height, width) in pixels: at most half a pixel a patch from ``image_size``. An image of less than half a pixel a
+        patch is enlarged to one.
     """
     if policy == 'constant':
         return image_size
+    height, width = kernel[0] * grid_size[0], kernel[1] * grid_size[1]
     if policy == 'fixed':
-        return kernel[0] * grid_size[0], kernel[1] * grid_size[1]
-    height, width = (k * max(1, (2 * length + k) // (2 * k)) for length, k in zip(image_size, kernel))
-    return height, width
+        return height, width
+    if image_size[0] * grid_size[1] <= image_size[1] * grid_size[0]:    # the height is short for the grid
+        return height, max(1, (2 * image_size[1] * height + image_size[0]) // (2 * image_size[0]))
+    return max(1, (2 * image_size[0] * width + image_size[1]) // (2 * image_size[1])), width
 
 
 def choose_kernel(resolution: tuple[int, int], grid_size: tuple[int, int], kernel_sizes: Sequence[int]) -> int:

@@ -100,15 +100,7 @@ def load_adapter(patch_embed: MultiScalePatchEmbed, path: str | Path) -> None:
         InputError: If the file is missing, damaged or no adapter, or belongs to another pretrained kernel.
     """
     tensors, metadata = read_adapter(path)
-    own = describe(patch_embed)
-    metadata.setdefault('correlation', '0.0')    # what layers had before they had a choice
-    metadata.setdefault('context', '0')
-    metadata.setdefault('base_kernel', own['base_kernel'])    # not said before; the kernels' shapes still have to fit
-    for key in ('embed_dims', 'in_channels', 'patch_size', 'base_kernel', 'base_resolution', 'kernel_sizes', 'tuned_sizes',
-                'context', 'parameterization', *DOWNSAMPLING_KEYS):
-        if metadata.get(key) != own[key]:
-            raise AdapterMismatchError(f'{path} does not fit this model: it was tuned for {key}={metadata.get(key)}, and '
-                                       f'the model has {key}={own[key]}', key, json.loads(metadata.get(key, 'null')))
+    own = check_settings(patch_embed, metadata, path)
     if metadata.get('base_digest') != own['base_digest']:    # JSON: the digest in quotes
         raise InputError(f'{path} does not fit this checkpoint: it was tuned with the base kernel '
                          f'{metadata.get("base_digest", "?")[1:13]}, and the checkpoint has '
@@ -117,6 +109,24 @@ def load_adapter(patch_embed: MultiScalePatchEmbed, path: str | Path) -> None:
         patch_embed.kernels.load_state_dict(tensors)
     except RuntimeError as error:
         raise InputError(f'{path} does not hold the kernels that its metadata names: {_one_line(error)}') from error
+
+
+def check_settings(patch_embed: MultiScalePatchEmbed, metadata: dict[str, str], path: str | Path) -> dict[str, str]:
+    """The layer's own metadata, after comparing its settings with those of the adapter at ``path``.
+
+    Raises:
+        AdapterMismatchError: If the adapter was tuned for a layer with other settings.
+    """
+    own = describe(patch_embed)
+    before = dict(correlation='0.0', context='0',    # what layers had before they had a choice
+                  base_kernel=own['base_kernel'])    # not said before; the kernels' shapes still have to fit
+    metadata = {**before, **metadata}
+    for key in ('embed_dims', 'in_channels', 'patch_size', 'base_kernel', 'base_resolution', 'kernel_sizes', 'tuned_sizes',
+                'context', 'parameterization', *DOWNSAMPLING_KEYS):
+        if metadata.get(key) != own[key]:
+            raise AdapterMismatchError(f'{path} does not fit this model: it was tuned for {key}={metadata.get(key)}, and '
+                                       f'the model has {key}={own[key]}', key, json.loads(metadata.get(key, 'null')))
+    return own
 
 
 def adapter_layer(patch_embed: MultiScalePatchEmbed, path: str | Path) -> MultiScalePatchEmbed:

@@ -159,6 +159,9 @@ class MSPERunner(Runner):
 
     def resume(self, filename: str, *args, **kwargs) -> None:
         """The host's, but a file that is no checkpoint of this training is an InputError."""
+        adapter = getattr(self._bare_model, 'adapter', None)
+        if adapter:
+            adapter.remove()    # the checkpoint has its own, newer kernels
         try:
             super().resume(filename, *args, **kwargs)
         except InputError:

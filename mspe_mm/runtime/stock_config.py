@@ -5,9 +5,12 @@ import copy
 import math
 
 from mmengine.config import Config
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import MODELS
+from mmengine.utils import import_modules_from_strings
 
 from ..errors import InputError
+from ..layers.resolution import default_kernel_sizes
+from ..tuning.tuned_model import TunedModel
 
 PRIOR_CORRELATION = 0.99
 """Correlation of neighbouring pixels that untuned kernels are resized for: that of photographs."""
@@ -36,31 +39,40 @@ def with_mspe(cfg: Config, correlation: float = PRIOR_CORRELATION) -> Config:
     imports = cfg.get('custom_imports') or dict(imports=[])
     names = [imports['imports']] if isinstance(imports['imports'], str) else list(imports['imports'])
     cfg.custom_imports = dict(imports=list(dict.fromkeys([*names, PACKAGES[scope]])), allow_failed_imports=False)
-    __import__(PACKAGES[scope])
-    if not str(cfg.model.type).startswith('MSPE'):
+    import_modules_from_strings(**cfg.custom_imports)
+    model_class = _registered(cfg.model.type, scope)
+    if not (isinstance(model_class, type) and issubclass(model_class, TunedModel)):
         _convert_model(cfg, scope, correlation)
     keep_small_images(cfg)
     return cfg
 
 
+def _registered(name: str, scope: str) -> type | None:
+    """The model class that a host's registry has under a name."""
+    with MODELS.switch_scope_and_registry(scope) as registry:
+        return registry.get(name)
+
+
 def _convert_model(cfg: Config, scope: str, correlation: float) -> None:
     model, downsampling = cfg.model, dict(correlation=correlation)
     target = 'MSPEClassifier' if model.type == 'TimmClassifier' else f'MSPE{model.type}'
-    init_default_scope(scope)
-    if MODELS.get(target) is None:
+    if _registered(target, scope) is None:
         raise InputError(f'there is no {target}: the model {model.type!r} cannot be given the MSPE layer by its config')
     resolution = None if scope == 'mmengine' else base_resolution(cfg)
     model.type = target
     if scope == 'mmengine':
         model.patch_embed = dict(downsampling=downsampling)
         return
+    # Whole images have any aspect ratio, and the base grid would squeeze them.
+    whole = scope == 'mmseg' and (model.get('test_cfg') or {}).get('mode', 'whole') == 'whole'
     backbone = model.backbone
-    if backbone.type in BACKBONES:
-        backbone.type = BACKBONES[backbone.type]
-        backbone.downsampling = downsampling
+    settings = dict(kernel_policy='isotropic' if whole else 'fixed', downsampling=downsampling)
+    if backbone.type in BACKBONES or backbone.type in BACKBONES.values():
+        backbone.type = BACKBONES.get(backbone.type, backbone.type)
         patch_size = backbone.get('patch_size', 16)
+        backbone.update(settings, kernel_sizes=default_kernel_sizes(patch_size))
     else:
-        model.patch_embed = dict(base_resolution=resolution, downsampling=downsampling)
+        model.patch_embed = dict(base_resolution=resolution, **settings)
         patch_size = backbone.get('patch_size', 4)
     if scope == 'mmdet' and model.data_preprocessor.type == 'DetDataPreprocessor':
         # The canvas is filled with the mean, as padding after normalisation fills it with zeros.
@@ -74,21 +86,23 @@ def _convert_model(cfg: Config, scope: str, correlation: float) -> None:
 def base_resolution(cfg: Config) -> tuple[int, int]:
     """(height, width) in pixels that a config's model was trained at.
 
-    A segmentor's is its ``backbone.img_size``, its crop, or the ``data_preprocessor.size``. A detector's is its
-    ``backbone.img_size``, or the square canvas that holds the images of its test pipeline.
+    A segmentor's is its ``backbone.img_size``; where whole images are tested, a square of the short side to which the test
+    pipeline resizes them; its crop, or the ``data_preprocessor.size``. A detector's is its ``backbone.img_size``, or the
+    square canvas that holds the images of its test pipeline.
 
     Raises:
         InputError: If the config says none of these.
     """
     model = cfg.model
-    stated = model.backbone.get('img_size')
-    if stated is None and cfg.get('default_scope') == 'mmdet':
-        scales = [step['scale'] for step in _test_pipeline(cfg) if step.get('type') in ('Resize', 'ResizeIfLarger')]
-        if scales:
-            longest = max(scales[0]) if not isinstance(scales[0], int) else scales[0]
-            return (math.ceil(longest / 32) * 32, ) * 2
+    stated, whole = model.backbone.get('img_size'), None
     test_cfg, preprocessor = model.get('test_cfg') or {}, model.get('data_preprocessor') or {}
-    for value in (stated, test_cfg.get('crop_size'), preprocessor.get('size'), cfg.get('crop_size')):
+    scales = [step['scale'] for step in _test_pipeline(cfg) if step['type'] in ('Resize', 'ResizeIfLarger')]
+    if stated is None and scales:
+        scale = (scales[0], ) if isinstance(scales[0], int) else tuple(scales[0])
+        if cfg.get('default_scope') == 'mmdet':
+            return (math.ceil(max(scale) / 32) * 32, ) * 2
+        whole = min(scale) if test_cfg.get('mode', 'whole') == 'whole' else None
+    for value in (stated, whole, test_cfg.get('crop_size'), preprocessor.get('size'), cfg.get('crop_size')):
         if value is not None:
             return (value, value) if isinstance(value, int) else tuple(value)
     raise InputError(f'{cfg.filename or "the config"} does not say at which resolution its model was trained: add '
@@ -96,24 +110,49 @@ def base_resolution(cfg: Config) -> tuple[int, int]:
 
 
 def keep_small_images(cfg: Config) -> None:
-    """Have the test pipelines of a config, in place, resize images only where they are larger than the base resolution."""
+    """Have the test pipelines of a config, in place, resize images only where they are larger than the base resolution.
+
+    Sliding windows, which are made for images of that size, shrink with smaller ones.
+    """
+    test_cfg = cfg.model.get('test_cfg') or {}
     for pipeline in _pipelines(cfg):
         for step in pipeline:
-            if step.get('type') == 'Resize' and step.get('scale') is not None:
+            if step['type'] == 'Resize' and step.get('scale') is not None:
                 step['type'] = 'ResizeIfLarger'
+                if test_cfg.get('mode') == 'slide' and step.get('keep_ratio'):
+                    test_cfg.setdefault('scale', step['scale'])
+            elif step['type'] == 'TimmTransform':
+                step['keep_small'] = True
 
 
 def _test_pipeline(cfg: Config) -> list[dict]:
     return next(iter(_pipelines(cfg)), [])
 
 
+def test_dataset(cfg: Config) -> dict:
+    """The config of the data set that a config is tested on, without wrappers such as ``ConcatDataset``.
+
+    Raises:
+        InputError: If there is none with a pipeline.
+    """
+    dataset = _leaf((cfg.get('test_dataloader') or {}).get('dataset'))
+    if not dataset.get('pipeline'):
+        raise InputError(f'{cfg.filename or "the config"} has no test_dataloader whose dataset has a pipeline: it says how '
+                         'images are prepared')
+    return dataset
+
+
+def _leaf(dataset: dict | None) -> dict:
+    while dataset and 'pipeline' not in dataset and ('dataset' in dataset or 'datasets' in dataset):
+        dataset = dataset.get('dataset') or dataset['datasets'][0]
+    return dataset or {}
+
+
 def _pipelines(cfg: Config) -> list[list[dict]]:
     found = []
     for key in ('test_dataloader', 'val_dataloader'):
-        dataset = (cfg.get(key) or {}).get('dataset')
-        while dataset and 'pipeline' not in dataset and ('dataset' in dataset or 'datasets' in dataset):
-            dataset = dataset.get('dataset') or dataset['datasets'][0]
-        if dataset and dataset.get('pipeline'):
+        dataset = _leaf((cfg.get(key) or {}).get('dataset'))
+        if dataset.get('pipeline'):
             found.append(dataset['pipeline'])
     if cfg.get('test_pipeline'):
         found.append(cfg['test_pipeline'])

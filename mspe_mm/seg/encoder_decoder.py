@@ -1,6 +1,7 @@
 """mmseg's encoder-decoder that tunes its patch embedding for many resolutions."""
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
@@ -13,6 +14,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..layers.call_scope import CallScope
 from ..tuning.tuned_model import Outputs, TunedModel
+from .windows import scaled_windows, window_scale
 
 _cut_from: CallScope[Tensor | None] = CallScope(None)    # the image that sliding windows are cut out of
 
@@ -22,6 +24,10 @@ class MSPEEncoderDecoder(TunedModel, EncoderDecoder):
     """``EncoderDecoder`` with the MSPE layer, its freezing and its objectives.
 
     Without annotations (``tuning=dict(objective='distill')``), the logits are compared.
+
+    Sliding windows follow the image: on one that is a quarter of what the test pipeline resizes larger images to, they are a
+    quarter as large. ``test_cfg.scale`` is that size, (width, height) as in ``Resize``; without it, windows only shrink to
+    fit into the image. With ``scale=None`` windows have their own size on every image.
 
     Args:
         tuning: See :class:`~mspe_mm.tuning.tuned_model.TunedModel`.
@@ -52,13 +58,8 @@ class MSPEEncoderDecoder(TunedModel, EncoderDecoder):
         decoded = self.decode_head(features)
         return Outputs(decoded[0] if isinstance(decoded, tuple) else decoded, (features, decoded))
 
-    def slide_inference(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
-        """The host's; kernels with context see the image around a window."""
-        with _cut_from.set(inputs):
-            return super().slide_inference(inputs, batch_img_metas)
-
     def encode_decode(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
-        """The host's."""
+        """The host's, of a whole image or a sliding window."""
         place = None if _cut_from.value is None else place_of_view(inputs, _cut_from.value)
         if place is None:
             return super().encode_decode(inputs, batch_img_metas)
@@ -84,6 +85,13 @@ class MSPEEncoderDecoder(TunedModel, EncoderDecoder):
             logits = self.decode_head.predict(own, [sample.metainfo], self.test_cfg)
             self.postprocess_result(logits, [sample])
         return data_samples
+
+    def slide_inference(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
+        """The host's, by windows that follow the image; kernels with context see the image around a window."""
+        host, size = copy.copy(self), tuple(inputs.shape[-2:])    # a call leaves nothing in the module
+        host.test_cfg = scaled_windows(self.test_cfg, window_scale(self.test_cfg, size))
+        with _cut_from.set(inputs):
+            return super(MSPEEncoderDecoder, host).slide_inference(inputs, batch_img_metas)
 
     def losses_from(self, outputs: Outputs, data_samples: SampleList) -> dict:
         """The losses of the decode head and the auxiliary heads."""

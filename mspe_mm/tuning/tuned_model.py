@@ -4,10 +4,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
 from ..layers.patch_embed import MultiScalePatchEmbed
+from ..models.adapter_on_load import AdapterOnLoad
 from ..models.convert import convert_patch_embed, following_base
 from ..models.find import has_patch_embed, patch_embed_name
 from .distillation import distillation_loss, logit_distance
@@ -37,6 +39,10 @@ if TYPE_CHECKING:
 
         def init_weights(self) -> None: ...
 
+        def data_preprocessor(self, data: dict, training: bool) -> dict: ...
+
+        def test_step(self, data: Any) -> Any: ...
+
         def loss(self, inputs: Tensor, data_samples: Any) -> Losses: ...
 else:
     _Host = object
@@ -63,22 +69,28 @@ class TunedModel(_Host):
             backbone has to have one.
         resolutions: Train all weights at each of these resolutions in pixels, in every step, instead of at that of the
             images (ResFormer's training). With ``kernel_policy='constant'`` tokens follow the image, as there.
+        adapter: File of tuned patch kernels to load whenever the weights are loaded, see
+            :class:`~mspe_mm.models.adapter_on_load.AdapterOnLoad`. So a stock checkpoint and an adapter are enough for
+            whoever loads the model by its config.
         *args: The host's.
         **kwargs: The host's.
 
     Attributes:
         tuning: The objective, or None.
         full_training: What trains all weights at several resolutions, or None.
+        adapter: What loads the adapter, or None.
 
     Raises:
-        InputError: If the backbone has no MSPE layer and cannot be given one, or for two ways of training at once.
+        InputError: If the backbone has no MSPE layer and cannot be given one, for two ways of training at once, or for an
+            adapter that is missing, damaged or of another layer.
     """
 
     distance: Callable[[Any, Any], Tensor] = staticmethod(logit_distance)
     """The distance between the ``compared`` outputs of a student and of the teacher: a scalar."""
 
     def __init__(self, *args: Any, tuning: Mapping | None = None, patch_embed: Mapping | None = None,
-                 resolutions: Sequence[int | tuple[int, int]] | None = None, **kwargs: Any) -> None:
+                 resolutions: Sequence[int | tuple[int, int]] | None = None, adapter: str | None = None,
+                 **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.convert_backbone(patch_embed)
         if tuning is not None and resolutions:
@@ -90,6 +102,7 @@ class TunedModel(_Host):
             resolutions, downsampling.interpolation, downsampling.antialias)
         if self.freezes:
             freeze_all_but_kernels(self, self.mspe_layer)
+        self.adapter = AdapterOnLoad(self.mspe_layer, adapter) if adapter else None
 
     def convert_backbone(self, patch_embed: Mapping | None) -> None:
         """Give the backbone its MSPE layer, if ``patch_embed`` has the settings of one."""
@@ -127,6 +140,8 @@ class TunedModel(_Host):
         """The host's; if it changes the pretrained kernel, the patch kernels are reset to it."""
         with following_base(self.mspe_layer):
             super().init_weights()
+        if self.adapter:
+            self.adapter.load(self.mspe_layer)
 
     def train(self, mode: bool = True) -> TunedModel:
         """The host's; while the patch kernels are tuned, everything else stays in eval mode."""
@@ -140,10 +155,38 @@ class TunedModel(_Host):
         raise NotImplementedError(f'{type(self).__name__} does not predict images of different sizes in one pass')
 
     def forward(self, inputs: Tensor | Sequence[Tensor], data_samples: Any = None, mode: str = 'tensor') -> Any:
-        """The host's. With ``mode='predict'``, ``inputs`` may be a list of images (1, C, h, w) of any sizes."""
+        """The host's. With ``mode='predict'``, ``inputs`` may be a list of images (1, C, h, w) of any sizes.
+
+        Raises:
+            InputError: If the model has an adapter that is not loaded.
+        """
+        if self.adapter:
+            self.adapter.require()
         if mode == 'predict' and isinstance(inputs, (list, tuple)):
             return self.predict_each(inputs, data_samples)
         return super().forward(inputs, data_samples, mode)
+
+    def test_step(self, data: Any) -> Any:
+        """The host's, but images of different sizes are not padded to the largest: each is embedded at its own size.
+
+        They share one pass where they have one token grid (``kernel_policy='fixed'``); else each has its own.
+        """
+        layer = self.mspe_layer
+        if not isinstance(data, dict) or layer.kernel_policy == 'constant' or len(
+                {tuple(image.shape[-2:]) for image in data['inputs']}) < 2:
+            return super().test_step(data)
+        items = [self.data_preprocessor({key: [value] for key, value in zip(data, values)}, False)
+                 for values in zip(*data.values())]
+        images = [item['inputs'] for item in items]
+        samples = [sample for item in items for sample in item['data_samples']]
+        sizes = {tuple(image.shape[-2:]) for image in images}
+        if len(sizes) == 1:    # on a detector's canvas
+            return self(torch.cat(images), samples, mode='predict')
+        if len({layer.token_grid(size) for size in sizes}) == 1:
+            return self(images, samples, mode='predict')
+        return [found for image, sample in zip(images, samples) for found in self(image, [sample], mode='predict')]
+
+    val_step = test_step
 
     def loss(self, inputs: Tensor, data_samples: Any) -> Losses:
         """The losses of a step: the host's, with ``tuning`` the objective's, with ``resolutions`` the host's at each one.

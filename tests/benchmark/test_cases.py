@@ -113,6 +113,15 @@ def test_end_to_end(tool, small):
     assert ours['seconds']['median'] > SHORTEST
 
 
+def test_mixed_sizes(tool, small):
+    results = tool('mixed-sizes', '--models', 'tiny', '--resolutions', 64, '--images', 9, '--repeats', 1)
+    _, alone, padded = results['rows']
+    assert [row['candidate'] for row in results['rows']] == ['one pass', 'one by one', 'padded']
+    assert alone['difference']['absolute'] < 1e-3    # the same predictions; the padded images have others
+    assert padded['difference'] is None
+    assert all(row['images_per_second'] > 0 for row in results['rows'])
+
+
 def test_backbones_are_compiled_where_that_is_wanted(tool, small, monkeypatch):
     compiled = []
     monkeypatch.setattr(torch, 'compile', lambda function: compiled.append(function) or function)

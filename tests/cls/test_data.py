@@ -57,6 +57,33 @@ def test_a_sample_is_timms_evaluation_image(folder):
     assert sample['data_samples'].gt_label == 0
 
 
+@pytest.mark.parametrize('crop_mode', ['center', 'squash', 'border'])
+def test_timm_transform_leaves_an_image_at_its_size_where_timm_would_enlarge_it(crop_mode):
+    rng = np.random.default_rng(0)
+    small = Image.fromarray(rng.integers(0, 255, (40, 50, 3), dtype=np.uint8))
+    settings = dict(img_size=72, crop_pct=0.9, interpolation='bilinear', crop_mode=crop_mode)
+    found = TimmTransform(keep_small=True, **settings)(dict(img=small))['img']
+    height, width = {'center': (36, 36), 'squash': (36, 45), 'border': (45, 45)}[crop_mode]    # of 80 px, 72 are cropped
+    assert found.shape == (height, width, 3)
+    top, left = max(0, (40 - height) // 2), max(0, (50 - width) // 2)
+    inside = np.asarray(small)[top:top + height, left:left + width]
+    offset = max(0, (height - 40) // 2)
+    assert np.array_equal(found[offset:offset + inside.shape[0], :inside.shape[1]], inside)    # pixel by pixel
+
+
+@pytest.mark.parametrize('size', [(90, 100), (80, 80)])
+def test_timm_transform_is_timms_for_an_image_that_is_large_enough(size):
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (*size, 3), dtype=np.uint8))
+    settings = dict(img_size=72, crop_pct=0.9, interpolation='bilinear')
+    keeping, timms = (TimmTransform(keep_small=keep, **settings)(dict(img=image))['img'] for keep in (True, False))
+    assert np.array_equal(keeping, timms)
+
+
+def test_timm_transform_refuses_to_keep_small_images_in_training():
+    with pytest.raises(InputError, match='keep_small is for testing'):
+        TimmTransform(img_size=32, is_training=True, keep_small=True)
+
+
 def test_jpeg_of_the_pipeline_is_that_of_its_colours(folder):
     """Luma and chroma are of red, green and blue, whatever order the array has."""
     path = str(folder / 'val/Ant/0.png')

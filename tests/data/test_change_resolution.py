@@ -59,6 +59,14 @@ def test_it_stands_right_before_packing():
     assert [step['type'] for step in pipeline] == ['Load', 'Resize', 'ChangeResolution', 'Pack']
 
 
+def test_small_images_are_enlarged_first_so_that_all_lose_the_same_share():
+    steps = [dict(type='Load'), dict(type='ResizeIfLarger', scale=(8, 8)), dict(type='TimmTransform', keep_small=True),
+             dict(type='Pack')]
+    pipeline = at_resolution(steps, scale=(0.5, 0.5))
+    assert pipeline[1:3] == [dict(type='Resize', scale=(8, 8)), dict(type='TimmTransform', keep_small=False)]
+    assert steps[1]['type'] == 'ResizeIfLarger'    # the config's own is as it was
+
+
 def degrade(image, *steps, scale=(0.25, 0.25), **settings):
     results = dict(img=image, img_shape=image.shape[:2], scale_factor=(2., 2.))
     return ChangeResolution(scale, degrade=steps, **settings)(results)

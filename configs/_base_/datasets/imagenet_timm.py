@@ -9,7 +9,7 @@ train_pipeline = [
 ]
 test_pipeline = [
     dict(type='LoadRGBImage'),
-    dict(type='TimmTransform'),
+    dict(type='TimmTransform', keep_small=True),
     dict(type='PackImage'),
 ]
 train_dataloader = dict(

@@ -102,6 +102,6 @@ def _config(recipe: str, size: str, base: int, images: int, workers: int, out_di
         work_dir=str(Path(out_dir) / 'log'), log_level='ERROR', experiment_name=f'{Path(recipe).stem}_{size}_{base}',
         load_from=None))
     for step in cfg.test_dataloader.dataset.pipeline:
-        if step.type == 'Resize':
+        if step.type in ('Resize', 'ResizeIfLarger'):
             step.scale = (base, base)
     return cfg

@@ -69,13 +69,13 @@ def predicting(network: str, size: str, base: int, resolution: int, method: str,
             inputs = images.to(settings.device)
             if restores_image(method):
                 inputs = resize_image(inputs.float(), (base, base))
-            samples = _samples(network, settings.batch_size, resolution, inputs.shape[-1])
+            samples = samples_of(network, settings.batch_size, resolution, inputs.shape[-1])
             found = model.test_step(dict(inputs=list(inputs), data_samples=samples))
             return [sample.seg_logits.data if network == 'setr' else sample.pred_instances.bboxes for sample in found]
     return step
 
 
-def _samples(network: str, count: int, original: int, size: int) -> list:
+def samples_of(network: str, count: int, original: int, size: int) -> list:
     """Samples as a pipeline packs them, for images of ``original`` px that are resized to ``size`` px."""
     if network == 'setr':
         from mmseg.structures import SegDataSample as Sample

@@ -4,6 +4,7 @@
     python tools/benchmark.py backbone --models base --base-resolution 512 --resolutions 128 512
     python tools/benchmark.py train-step --models base --resolutions 512 --networks setr
     python tools/benchmark.py inference --models base --base-resolution 512 --resolutions 128 256 512
+    python tools/benchmark.py export --models base --base-resolution 512 --resolutions 128 256 512
     python tools/benchmark.py end-to-end --models base --resolutions 512
 """
 import argparse
@@ -16,7 +17,7 @@ import torch
 from tqdm import tqdm
 
 from mspe_mm.benchmark.arguments import check_device
-from mspe_mm.benchmark.cases import backbone, end_to_end, inference, resize, train_step
+from mspe_mm.benchmark.cases import backbone, end_to_end, export, inference, resize, train_step
 from mspe_mm.benchmark.environment import environment
 from mspe_mm.benchmark.models import SIZES
 from mspe_mm.benchmark.ratios import Settings, measure
@@ -24,7 +25,8 @@ from mspe_mm.benchmark.tables import write_report
 from mspe_mm.evaluation.report import save_json
 from mspe_mm.runtime import cli
 
-CASES = {'resize': resize, 'backbone': backbone, 'train-step': train_step, 'inference': inference, 'end-to-end': end_to_end}
+CASES = {'resize': resize, 'backbone': backbone, 'train-step': train_step, 'inference': inference, 'export': export,
+         'end-to-end': end_to_end}
 
 
 def whole(text, least=0):
@@ -71,7 +73,7 @@ def add_arguments(case, module):
                           help=f'any of {", ".join(module.NETWORKS)}; default %(default)s')
         case.add_argument('--batch-size', type=positive, metavar='N', help='images of a step; default 1')
         case.add_argument('--no-memory', action='store_false', dest='memory', help='measure no memory')
-    if module in (backbone, inference):
+    if module in (backbone, inference, export):
         case.add_argument('--base-resolution', type=positive, default=128, metavar='R',
                           help='in pixels; default %(default)s')
         case.add_argument('--resolutions', nargs='+', type=positive, metavar='R',
@@ -98,7 +100,7 @@ def comparisons(args, settings):
     if args.case != 'train-step':
         base = args.base_resolution
         given.update(base=base, resolutions=args.resolutions or [base // 2, base, 2 * base])
-    if args.case != 'inference':
+    if args.case in ('backbone', 'train-step'):
         given.update(peer_path=args.peer_path)
     return CASES[args.case].comparisons(**given)
 

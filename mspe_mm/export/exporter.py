@@ -140,9 +140,12 @@ def write_graphs(model: nn.Module, sizes: Sequence[tuple[int, int]], folder: Pat
     return [[target.name] for target in targets]
 
 
-def load_graphs(folder: Path, names: Sequence[str], format: str = 'onnx') -> Run:
-    """The graphs of one size, as one function from images (batch, 3, h, w), 8 bits, to the outputs."""
-    runs = [FORMATS[format].load(folder / name) for name in names]
+def load_graphs(folder: Path, names: Sequence[str], format: str = 'onnx', **options: int) -> Run:
+    """The graphs of one size, as one function from images (batch, 3, h, w), 8 bits, to the outputs.
+
+    ``options`` are those of the format's ``load``.
+    """
+    runs = [FORMATS[format].load(folder / name, **options) for name in names]
 
     def run(images: np.ndarray) -> list[np.ndarray]:
         values = [images]

@@ -38,10 +38,12 @@ class Onnx:
                           external_data=False, verbose=False)
 
     @staticmethod
-    def load(path: Path) -> Run:
-        """A graph to run."""
+    def load(path: Path, threads: int = 0) -> Run:
+        """A graph to run by so many threads; 0 for onnxruntime's own choice."""
         import onnxruntime
-        session = onnxruntime.InferenceSession(path, providers=['CPUExecutionProvider'])
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        session = onnxruntime.InferenceSession(path, options, providers=['CPUExecutionProvider'])
         name = session.get_inputs()[0].name
         return lambda value: session.run(None, {name: value})
 

@@ -3,8 +3,8 @@
     python tools/export.py configs/setr_mspe_synthetic.py CHECKPOINT --adapter adapter.safetensors \
         --resolutions 32 64 128 --out-dir exported
 
-writes encoder.onnx, which is the same at every resolution, a small embed_R.onnx for each, and export.json, which says how they
-are used; docs/run_onnx.py does. CHECKPOINT is '-' for a model with weights of its own.
+writes encoder.onnx, which is the same at every resolution, a small embed_R.onnx for each, and export.json, which says how
+they are used; docs/run_onnx.py does. CHECKPOINT is '-' for a model with weights of its own.
 """
 import argparse
 from pathlib import Path
@@ -29,7 +29,7 @@ def resolution(text):
 def parse_args():
     parser = cli.parser('Export a model as static graphs', checkpoint=True)
     parser.add_argument('--resolutions', nargs='+', type=resolution, required=True, metavar='R',
-                        help='sizes of the images in pixels: HEIGHTxWIDTH, or a height alone for the aspect ratio of the base')
+                        help='sizes of images in pixels: HEIGHTxWIDTH, or a height alone for the base aspect ratio')
     parser.add_argument('--format', choices=list(FORMATS), default='onnx',
                         help='onnx, or torch for programs of torch.export; default %(default)s')
     parser.add_argument('--merge', action='store_true',
@@ -51,7 +51,7 @@ def main():
     for entry in found['resolutions']:
         print(f'{size_name(entry["size"])}: {" + ".join(entry["files"])}, largest difference to the model '
               f'{entry["difference"]:.1e} at outputs of up to {entry["largest"]:.1f}')
-    for path in sorted(Path(args.out_dir).iterdir()):
+    for path in sorted(path for path in Path(args.out_dir).iterdir() if path.is_file()):
         print(f'{path.stat().st_size / 2**20:8.2f} MiB  {path}')
 
 

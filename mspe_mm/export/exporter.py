@@ -23,8 +23,8 @@ from .graphs import Embedding, Encoder, output_names, outputs_of, prepared, task
 TOLERANCE = 1e-4
 """Largest difference between the files and the model, in units of the largest output where that is above 1."""
 
-DYNAMIC = ('a dynamic height or width cannot be exported: the size of an image decides its patch kernel, stride and padding, '
-           'which are constants of a graph. Give the resolutions that you need: each adds one small graph')
+DYNAMIC = ('a dynamic height or width cannot be exported, because the size of an image decides its patch kernel, stride and '
+           'padding, which are constants of a graph: give the resolutions that you need, each adds one small graph')
 
 
 def export(model: nn.Module, sizes: Sequence[tuple[int, int] | None], out_dir: str | Path, format: str = 'onnx',
@@ -120,7 +120,6 @@ def write_graphs(model: nn.Module, sizes: Sequence[tuple[int, int]], folder: Pat
                  merge: bool = False, batch_size: int = 1) -> list[list[str]]:
     """Write the graphs of a model; returns the names of the files that make up each size, in the order in which they run."""
     backend = FORMATS[format]
-    model.requires_grad_(False)
     embedded: list[Path] = []
     for size in sizes:
         embedding, images = Embedding(model, size), torch.zeros(batch_size, 3, *size, dtype=torch.uint8)

@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 import sys
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +50,7 @@ def assert_close(found: list[np.ndarray], expected: list[np.ndarray]) -> None:
 @pytest.fixture(scope='module')
 def exported(tmp_path_factory):
     """Returns a model by its name, the folder of its export, and export.json; each is exported once."""
-    @lru_cache(maxsize=None)
+    @cache
     def of(name: str, format: str = 'onnx') -> tuple[nn.Module, Path, dict]:
         folder = tmp_path_factory.mktemp(name)
         model = model_of(name)
@@ -188,12 +188,12 @@ def test_check_output_refuses_what_is_no_number():
 @pytest.mark.parametrize(('changes', 'sizes', 'settings', 'expected'), [
     ({}, [(64, 96)], dict(format='tflite'), r"unknown format 'tflite': choose one of onnx, torch"),
     ({}, [(64, 96)], dict(format='torch', merge=True), r'--merge is for --format onnx'),
-    ({}, [(64, 96), None], {}, r'a dynamic height or width cannot be exported: the size of an image decides its patch kernel'),
+    ({}, [(64, 96), None], {}, r'a dynamic height or width cannot be exported, because the size of an image'),
     ({}, [(64, -1)], {}, r'a dynamic height or width cannot be exported'),
     (dict(backbone=dict(fit='floor')), [(40, 70)], {},
      r'40 x 70 px have 4 x 7 tokens, and the encoder is exported for 4 x 6: give a multiple of 4 x 6 px such as 40x72'),
     (dict(backbone=dict(kernel_policy='constant')), [(32, 48)], {}, r'32 x 48 px have 2 x 3 tokens'),
-    (dict(preprocessor=dict(test_cfg=dict(size_divisor=32))), [(32, 48)], {}, r'pads images of 32 x 48 px to 32 x 64 px: give'),
+    (dict(preprocessor=dict(test_cfg=dict(size_divisor=32))), [(32, 48)], {}, r'pads images of 32 x 48 px to 32 x 64'),
     (dict(test_cfg=dict(mode='slide', crop_size=(64, 96), stride=(32, 48))), [(64, 96)], {},
      r"model.test_cfg.mode is 'slide'.*export with --cfg-options model.test_cfg.mode=whole"),
 ])

@@ -77,8 +77,8 @@ def segmentor(world) -> str:
     for parameter in model.mspe_layer.kernels.parameters():
         torch.nn.init.normal_(parameter, std=0.05)
     save_adapter(model.mspe_layer, world.folder / 'adapter.safetensors')
-    world.call('export.py', 'segmentor.py', 'segmentor.pth', '--adapter', 'adapter.safetensors', '--resolutions', 32, '64x96',
-               '--merge', '--out-dir', 'exported/segmentor')
+    world.call('export.py', 'segmentor.py', 'segmentor.pth', '--adapter', 'adapter.safetensors', '--resolutions', 32,
+               '64x96', '--merge', '--out-dir', 'exported/segmentor')
     return 'exported/segmentor'
 
 
@@ -152,7 +152,7 @@ def test_run_onnx_gives_the_features_that_a_detectors_heads_see(world, name):
 
 
 @pytest.mark.parametrize(('args', 'expected'), [
-    (['--resolutions', 'dynamic'], 'a dynamic height or width cannot be exported: the size of an image decides'),
+    (['--resolutions', 'dynamic'], 'a dynamic height or width cannot be exported, because the size of an image decides'),
     (['--resolutions', 32, -1], 'a dynamic height or width cannot be exported'),
     (['--resolutions', 32, '--cfg-options', 'model.backbone.fit=floor', 'model.backbone.kernel_policy=constant'],
      'have 2 x 3 tokens, and the encoder is exported for 4 x 6: give a multiple'),

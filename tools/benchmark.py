@@ -49,7 +49,8 @@ def parse_args():
                           default=['base', 'large'] if module is resize else ['tiny'],
                           help=f'sizes of the ViT: {", ".join(SIZES)}; default %(default)s')
         add_arguments(case, module)
-        case.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu', help='default %(default)s')
+        on_gpu = torch.cuda.is_available() and module is not export
+        case.add_argument('--device', default='cuda' if on_gpu else 'cpu', help='default %(default)s')
         case.add_argument('--dtype', choices=['float32', 'bfloat16', 'float16'], default='float32',
                           help='weights (resize, backbone) or mixed precision (the others); default %(default)s')
         case.add_argument('--threads', type=positive, default=torch.get_num_threads(), metavar='N',
@@ -72,6 +73,7 @@ def add_arguments(case, module):
                           default=[network for network in module.NETWORKS if network != 'mask-rcnn'],    # seconds a step
                           help=f'any of {", ".join(module.NETWORKS)}; default %(default)s')
         case.add_argument('--batch-size', type=positive, metavar='N', help='images of a step; default 1')
+    if hasattr(module, 'NETWORKS') and module is not export:    # whose memory is that of writing the files
         case.add_argument('--no-memory', action='store_false', dest='memory', help='measure no memory')
     if module in (backbone, inference, export):
         case.add_argument('--base-resolution', type=positive, default=128, metavar='R',

@@ -106,7 +106,7 @@ def test_inference_of_a_detector(tool, small):
 
 def test_export(tool, small):
     results = tool('export', '--models', 'tiny', '--networks', 'setr', '--base-resolution', 64, '--resolutions', 32,
-                   '--repeats', 1, '--no-memory')
+                   '--repeats', 1)
     ours, peer = results['rows']
     assert (ours['candidate'], peer['candidate'], ours['tokens']) == ('onnxruntime', 'PyTorch', 16)
     assert 0 < peer['difference']['relative'] < 1e-4

@@ -57,7 +57,7 @@ def comparisons(settings: Settings, models: Sequence[str], networks: Sequence[st
                               same_output=True, ours=True)
                     for name, build in (('onnxruntime', by_onnxruntime), ('PyTorch', by_pytorch)))
                 labels = dict(model=f'{NETWORKS[network]}, {NAMES[model]}', image=f'{resolution} px')
-                found.append(Comparison(labels, exported, (eager, ), flops=False))
+                found.append(Comparison(labels, exported, (eager, ), memory=False, flops=False))
     return found
 
 

@@ -116,6 +116,7 @@ def check_model(model: nn.Module) -> None:
                          "with --cfg-options model.test_cfg.mode=whole, and cut windows before it if you need them")
 
 
+@torch.no_grad()    # else attention is exported by a kernel that also has gradients, whose strides ONNX does not keep
 def write_graphs(model: nn.Module, sizes: Sequence[tuple[int, int]], folder: Path, format: str = 'onnx',
                  merge: bool = False, batch_size: int = 1) -> list[list[str]]:
     """Write the graphs of a model; returns the names of the files that make up each size, in the order in which they run."""
@@ -125,8 +126,7 @@ def write_graphs(model: nn.Module, sizes: Sequence[tuple[int, int]], folder: Pat
         embedding, images = Embedding(model, size), torch.zeros(batch_size, 3, *size, dtype=torch.uint8)
         embedded.append(folder / f'embed_{size_name(size)}{backend.suffix}')
         backend.save(_program(embedding, images), embedded[-1], ['images', 'tokens'])
-    with torch.no_grad():
-        tokens = embedding(images)
+    tokens = embedding(images)
     encoder, last = Encoder(model), folder / f'encoder{backend.suffix}'
     names = output_names(model, len(encoder(tokens)))
     backend.save(_program(encoder, tokens), last, ['tokens', *names])
@@ -183,8 +183,7 @@ def size_name(size: tuple[int, int]) -> str:
 
 
 def _program(module: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
-    with torch.no_grad():
-        return torch.export.export(module.eval(), (example, ), strict=False)
+    return torch.export.export(module.eval(), (example, ), strict=False)
 
 
 @contextmanager

@@ -20,8 +20,8 @@ from mspe_mm.errors import InputError
 from mspe_mm.export.exporter import TOLERANCE, check_output, export, load_graphs
 from mspe_mm.export.formats import FORMATS, Onnx
 
-SIZES = {'segmentor': [(64, 96), (16, 24), (40, 70)], 'segformer': [(64, 96), (32, 48)], 'swin': [(64, 96), (16, 24)],
-         'classifier': [(64, 64), (24, 24)], 'detector': [(64, 64), (32, 32)]}
+SIZES = {'segmentor': [(64, 96), (16, 24), (40, 70)], 'segformer': [(32, 48)], 'swin': [(16, 24)], 'classifier': [(24, 24)],
+         'detector': [(64, 64), (32, 32)]}
 """(40, 70) is no multiple of the token grid."""
 MEAN, STD = (np.array(NORMALISED[key], np.float32).reshape(1, 3, 1, 1) for key in ('mean', 'std'))
 
@@ -105,9 +105,8 @@ def test_an_exported_model_takes_rgb_whatever_order_its_network_has(tmp_path, re
 
 def test_merged_files_share_their_weights_and_compute_the_same(tmp_path):
     model = model_of('segmentor')
-    content = export(model, SIZES['segmentor'], tmp_path, merge=True, batch_size=2)
-    assert sorted(os.listdir(tmp_path)) == ['export.json', 'model_16x24.onnx', 'model_40x70.onnx', 'model_64x96.onnx',
-                                            'weights.bin']
+    content = export(model, [(16, 24), (64, 96)], tmp_path, merge=True, batch_size=2)
+    assert sorted(os.listdir(tmp_path)) == ['export.json', 'model_16x24.onnx', 'model_64x96.onnx', 'weights.bin']
     shared = []
     for entry in content['resolutions']:
         images = images_of(entry['size'], 2)
@@ -115,9 +114,10 @@ def test_merged_files_share_their_weights_and_compute_the_same(tmp_path):
         tensors = onnx.load(tmp_path / entry['files'][0], load_external_data=False).graph.initializer
         shared.append({(tensor.name, *(part.value for part in tensor.external_data)) for tensor in tensors
                        if tensor.data_location == onnx.TensorProto.EXTERNAL})
-    assert shared[0] == shared[1] == shared[2]
+    assert shared[0] == shared[1]
     assert {location for _, location, *_ in shared[0]} == {'weights.bin'}
-    assert sum(os.path.getsize(tmp_path / f'model_{size}.onnx') for size in ('16x24', '40x70', '64x96')) > 0
+    matrices = sum(parameter.numel() for parameter in model.backbone.layers.parameters() if parameter.dim() == 2)
+    assert (tmp_path / 'weights.bin').stat().st_size >= 4 * matrices
 
 
 @pytest.mark.parametrize('name', ['segmentor', 'classifier', 'detector'])

@@ -154,7 +154,7 @@ class SeesTheImage(nn.Module):
         self.patch_embed = backbone.patch_embed
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
-        return [level + x.mean() for level in self.inner(x)]
+        return [level + x.mean() * level.roll(1, dims=1) for level in self.inner(x)]    # no norm takes that back
 
 
 def test_a_model_whose_encoder_sees_the_image_is_refused_and_nothing_is_left(tmp_path):

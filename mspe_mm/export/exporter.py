@@ -172,8 +172,8 @@ def check_output(model: nn.Module, run: Run, size: tuple[int, int], batch_size: 
     largest = max(float(np.abs(b).max()) for b in expected)
     if not difference <= TOLERANCE * max(1., largest):    # not a number is refused as well
         raise InputError(f'the exported graph of {size[0]} x {size[1]} px differs from the model by {difference:.1e} at '
-                         f'outputs of up to {largest:.1e}, more than {TOLERANCE:.0e}: nothing was written. Models are '
-                         'exported whose outputs follow from the tokens of the MSPE layer alone')
+                         f'outputs of up to {largest:.1e}, more than {TOLERANCE:.0e}: nothing was written; an encoder can '
+                         'be exported if it sees the tokens of the MSPE layer alone, and not the image')
     return dict(difference=difference, largest=largest)
 
 

@@ -4,6 +4,7 @@
     python tools/benchmark.py backbone --models base --base-resolution 512 --resolutions 128 512
     python tools/benchmark.py train-step --models base --resolutions 512 --networks setr
     python tools/benchmark.py inference --models base --base-resolution 512 --resolutions 128 256 512
+    python tools/benchmark.py export --models base --base-resolution 512 --resolutions 128 256 512
     python tools/benchmark.py end-to-end --models base --resolutions 512
     python tools/benchmark.py mixed-sizes --models base --resolutions 512
 """
@@ -17,7 +18,7 @@ import torch
 from tqdm import tqdm
 
 from mspe_mm.benchmark.arguments import check_device
-from mspe_mm.benchmark.cases import backbone, end_to_end, inference, mixed_sizes, resize, train_step
+from mspe_mm.benchmark.cases import backbone, end_to_end, export, inference, mixed_sizes, resize, train_step
 from mspe_mm.benchmark.environment import environment
 from mspe_mm.benchmark.models import SIZES
 from mspe_mm.benchmark.ratios import Settings, measure
@@ -25,8 +26,8 @@ from mspe_mm.benchmark.tables import write_report
 from mspe_mm.evaluation.report import save_json
 from mspe_mm.runtime import cli
 
-CASES = {'resize': resize, 'backbone': backbone, 'train-step': train_step, 'inference': inference, 'end-to-end': end_to_end,
-         'mixed-sizes': mixed_sizes}
+CASES = {'resize': resize, 'backbone': backbone, 'train-step': train_step, 'inference': inference, 'export': export,
+         'end-to-end': end_to_end, 'mixed-sizes': mixed_sizes}
 
 
 def whole(text, least=0):
@@ -49,7 +50,8 @@ def parse_args():
                           default=['base', 'large'] if module is resize else ['tiny'],
                           help=f'sizes of the ViT: {", ".join(SIZES)}; default %(default)s')
         add_arguments(case, module)
-        case.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu', help='default %(default)s')
+        on_gpu = torch.cuda.is_available() and module is not export
+        case.add_argument('--device', default='cuda' if on_gpu else 'cpu', help='default %(default)s')
         case.add_argument('--dtype', choices=['float32', 'bfloat16', 'float16'], default='float32',
                           help='dtype of the weights (resize, backbone) or of mixed precision (the other cases); default '
                           '%(default)s')
@@ -73,8 +75,9 @@ def add_arguments(case, module):
                           default=[network for network in module.NETWORKS if network != 'mask-rcnn'],    # seconds a step
                           help=f'any of {", ".join(module.NETWORKS)}; default %(default)s')
         case.add_argument('--batch-size', type=positive, metavar='N', help='images of a step; default 1')
+    if hasattr(module, 'NETWORKS') and module is not export:    # whose memory is that of writing the files
         case.add_argument('--no-memory', action='store_false', dest='memory', help='measure no memory')
-    if module in (backbone, inference):
+    if module in (backbone, inference, export):
         case.add_argument('--base-resolution', type=positive, default=128, metavar='R',
                           help='base resolution in pixels; default %(default)s')
         case.add_argument('--resolutions', nargs='+', type=positive, metavar='R',
@@ -105,7 +108,7 @@ def comparisons(args, settings):
     if args.case != 'train-step':
         base = args.base_resolution
         given.update(base=base, resolutions=args.resolutions or [base // 2, base, 2 * base])
-    if args.case != 'inference':
+    if args.case in ('backbone', 'train-step'):
         given.update(peer_path=args.peer_path)
     return CASES[args.case].comparisons(**given)
 

@@ -93,6 +93,7 @@ def in_frame(patch_embed: MultiScalePatchEmbed, batch_size: tuple[int, int],
         batch_size: (height, width) of the batch in pixels.
         data_samples: Its samples; they get their own metadata back.
     """
+    batch_size = int(batch_size[0]), int(batch_size[1])    # sizes are tensors while tracing, as in mmdet's get_flops.py
     if data_samples is None or frame_scale(patch_embed, batch_size) == (1., 1.):
         yield
         return

@@ -9,7 +9,8 @@ def to_windows(x: Tensor, size: int) -> Tensor:
     """Cut (B, H, W, D) into windows (B * windows, size, size, D); the last row and column are padded with zeros."""
     height, width = x.shape[1:3]
     if height % size or width % size:
-        x = F.pad(x, (0, 0, 0, -width % size, 0, -height % size))
+        # No negative numbers: ONNX truncates a quotient where Python rounds it down.
+        x = F.pad(x, (0, 0, 0, (size - width % size) % size, 0, (size - height % size) % size))
     x = x.unflatten(2, (-1, size)).unflatten(1, (-1, size))
     return x.transpose(2, 3).flatten(0, 2)
 
@@ -17,6 +18,6 @@ def to_windows(x: Tensor, size: int) -> Tensor:
 def from_windows(windows: Tensor, grid: tuple[int, int]) -> Tensor:
     """Put windows (B * windows, size, size, D) together to (B, *grid, D), with their padding removed."""
     size = windows.shape[1]
-    rows, columns = -(-grid[0] // size), -(-grid[1] // size)
+    rows, columns = (grid[0] + size - 1) // size, (grid[1] + size - 1) // size
     x = windows.unflatten(0, (-1, rows, columns)).transpose(2, 3).flatten(3, 4).flatten(1, 2)
     return x[:, :grid[0], :grid[1]]

@@ -17,6 +17,8 @@ import torch
     (('train-step', '--networks', 'mask-rcnn', '--resolutions', 16), 'Mask R-CNN halves the token grid'),
     (('backbone', '--peer-path', 'nowhere'), '--peer-path nowhere has no projects/ViTDet/vitdet/vit.py'),
     (('train-step', '--peer-path', 'nowhere'), '--peer-path nowhere has no projects/ViTDet/vitdet/vit.py'),
+    (('export', '--dtype', 'bfloat16'), 'exported files are measured on the CPU in float32'),
+    (('export', '--base-resolution', 512, '--resolutions', 16), 'resolution 16 is no multiple of 32'),
     (('resize', '--device', 'abacus'), '--device abacus is no device'),
     (('resize', '--device', 'meta'), '--device meta cannot be measured on'),
     (('inference', '--dtype', 'float16', '--device', 'cpu'), '--dtype float16 needs a GPU'),
@@ -42,6 +44,11 @@ def test_a_host_that_is_not_installed(sentence, monkeypatch):
 def test_without_timm(sentence, monkeypatch):
     monkeypatch.setitem(sys.modules, 'timm.layers.patch_embed', None)
     assert 'this case compares with timm: pip install -U timm' in sentence('resize')
+
+
+def test_without_onnxruntime(sentence, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'onnxruntime', None)
+    assert '--format onnx needs onnxruntime' in sentence('export')
 
 
 @pytest.mark.parametrize('args', [('sorting', ), ('resize', '--models', 'giant'), ('backbone', '--resolutions', '-3'),

@@ -104,6 +104,15 @@ def test_inference_of_a_detector(tool, small):
         ('Mask R-CNN, ViT-Ti', method) for method in ('mspe', 'vanilla', 'img_resize')]
 
 
+def test_export(tool, small):
+    results = tool('export', '--models', 'tiny', '--networks', 'setr', '--base-resolution', 64, '--resolutions', 32,
+                   '--repeats', 1)
+    ours, peer = results['rows']
+    assert (ours['candidate'], peer['candidate'], ours['tokens']) == ('onnxruntime', 'PyTorch', 16)
+    assert 0 < peer['difference']['relative'] < 1e-4
+    assert ours['seconds']['median'] > 0
+
+
 def test_end_to_end(tool, small):
     results = tool('end-to-end', '--models', 'tiny', '--resolutions', 32, '--images', 3, '--repeats', 1)
     ours, peer = results['rows']

@@ -132,7 +132,7 @@ def test_the_layer_equals_the_naive_reference(overlaps, data):
         2, 3, patch_size, grid, native, base_kernel=base_kernel, fit='floor', tune_base=data.draw(st.booleans()),
         kernel_policy=data.draw(st.sampled_from(['fixed', 'isotropic', 'constant'])),
         parameterization=data.draw(st.sampled_from(['native', 'residual'])),
-        fit='floor', downsampling=dict(interpolation=interpolation, antialias=antialias),
+        downsampling=dict(interpolation=interpolation, antialias=antialias),
         host=HostLayout(layout='NHWC')).to(dtype)
     seed = data.draw(st.integers(0, 99))
     for i, parameter in enumerate(layer.parameters()):

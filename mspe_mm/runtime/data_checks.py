@@ -149,9 +149,19 @@ def leaf_datasets(dataset: object) -> Iterator[object]:
         yield from leaf_datasets(part)
 
 
+def leaf_configs(dataset: dict) -> Iterator[dict]:
+    """:func:`leaf_datasets` of a config."""
+    inner = dataset.get('datasets') or [dataset.get('dataset')]
+    if inner[0] is None:
+        yield dataset
+        return
+    for part in inner:
+        yield from leaf_configs(part)
+
+
 def empty_data_set(dataset: dict) -> InputError:
     """The error of a data set, given by its config, that has no samples."""
-    dataset = _innermost(dataset)
+    dataset = next(leaf_configs(dataset))
     if dataset.get('ann_file'):
         return InputError(f'{_annotation_file(dataset)} has no image with an annotation of the classes of the config: check '
                           'metainfo.classes, filter_cfg and the category ids')
@@ -167,18 +177,11 @@ def data_set_error(dataset: dict, error: Exception) -> Exception:
         return sentence
     if 'need at least one array' in str(error):    # what mmengine's data set says of an empty list
         return empty_data_set(dataset)
-    dataset = _innermost(dataset)
+    dataset = next(leaf_configs(dataset))
     if not dataset.get('ann_file'):
         return error
     return InputError(
         f'{_annotation_file(dataset)} cannot be read ({type(error).__name__}: {" ".join(str(error).split())})')
-
-
-def _innermost(dataset: dict) -> dict:
-    """The config inside wrappers such as RepeatDataset and ConcatDataset."""
-    while 'dataset' in dataset or 'datasets' in dataset:
-        dataset = dataset['dataset'] if 'dataset' in dataset else dataset['datasets'][0]
-    return dataset
 
 
 def _annotation_file(dataset: dict) -> Path:

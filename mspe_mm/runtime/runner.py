@@ -19,6 +19,7 @@ from ..layers.patch_embed import MultiScalePatchEmbed
 from ..models.adapter import AdapterMismatchError, load_adapter
 from ..models.checkpoint import check_fits, named_for, read_checkpoint, weights_of
 from ..models.find import find_patch_embed
+from . import config_bases  # noqa: F401  finds the configs of this package
 from .data_checks import check_data, data_set_error, empty_data_set
 from .fileio import latest_checkpoint
 from .hooks import SafeCheckpointHook, SoundTrainingHook

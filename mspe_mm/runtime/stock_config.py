@@ -3,16 +3,18 @@ from __future__ import annotations
 
 import copy
 import math
+from importlib import import_module
 
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
 from ..errors import InputError
+from .config_errors import PLUGINS
+from .data_checks import leaf_configs
 
 PRIOR_CORRELATION = 0.99
 """Correlation of neighbouring pixels that untuned kernels are resized for: that of photographs."""
 
-PACKAGES = {'mmseg': 'mspe_mm.seg', 'mmdet': 'mspe_mm.det', 'mmengine': 'mspe_mm.cls'}
 BACKBONES = {'VisionTransformer': 'MSPEViT', 'ViT': 'MSPEViTDet'}
 """Stock backbones that have an MSPE version; others are given the layer by ``patch_embed``."""
 
@@ -31,36 +33,44 @@ def with_mspe(cfg: Config, correlation: float = PRIOR_CORRELATION) -> Config:
     """
     cfg = copy.deepcopy(cfg)
     scope = cfg.get('default_scope')
-    if scope not in PACKAGES:
-        raise InputError(f'default_scope is {scope!r}: give a config of {", ".join(PACKAGES)}')
-    imports = cfg.get('custom_imports') or dict(imports=[])
-    names = [imports['imports']] if isinstance(imports['imports'], str) else list(imports['imports'])
-    cfg.custom_imports = dict(imports=list(dict.fromkeys([*names, PACKAGES[scope]])), allow_failed_imports=False)
-    __import__(PACKAGES[scope])
+    if scope not in PLUGINS:
+        raise InputError(f'default_scope of {cfg.filename or "the config"} is {scope!r}: it must be one of '
+                         f'{", ".join(PLUGINS)}')
+    add_import(cfg, PLUGINS[scope])
+    import_module(PLUGINS[scope])
     if not str(cfg.model.type).startswith('MSPE'):
         _convert_model(cfg, scope, correlation)
     keep_small_images(cfg)
     return cfg
 
 
+def add_import(cfg: Config, module: str) -> None:
+    """Have a config import a module, in place."""
+    imports = (cfg.get('custom_imports') or {}).get('imports', [])
+    names = [imports] if isinstance(imports, str) else list(imports)
+    cfg.custom_imports = dict(imports=list(dict.fromkeys([*names, module])), allow_failed_imports=False)
+
+
 def _convert_model(cfg: Config, scope: str, correlation: float) -> None:
     model, downsampling = cfg.model, dict(correlation=correlation)
     target = 'MSPEClassifier' if model.type == 'TimmClassifier' else f'MSPE{model.type}'
     init_default_scope(scope)
-    if MODELS.get(target) is None:
+    if MODELS.get(f'{scope}.{target}') is None:
         raise InputError(f'there is no {target}: the model {model.type!r} cannot be given the MSPE layer by its config')
     resolution = None if scope == 'mmengine' else base_resolution(cfg)
     model.type = target
     if scope == 'mmengine':
         model.patch_embed = dict(downsampling=downsampling)
         return
-    backbone = model.backbone
+    backbone, settings = model.backbone, dict(downsampling=downsampling)
+    if scope == 'mmseg' and (model.get('test_cfg') or {}).get('mode', 'whole') == 'whole':
+        settings['kernel_policy'] = 'isotropic'    # images are tested whole, at any aspect ratio, on square patches
     if backbone.type in BACKBONES:
         backbone.type = BACKBONES[backbone.type]
-        backbone.downsampling = downsampling
+        backbone.update(settings)
         patch_size = backbone.get('patch_size', 16)
     else:
-        model.patch_embed = dict(base_resolution=resolution, downsampling=downsampling)
+        model.patch_embed = dict(base_resolution=resolution, **settings)
         patch_size = backbone.get('patch_size', 4)
     if scope == 'mmdet' and model.data_preprocessor.type == 'DetDataPreprocessor':
         # The canvas is filled with the mean, as padding after normalisation fills it with zeros.
@@ -108,61 +118,6 @@ def _test_pipeline(cfg: Config) -> list[dict]:
 
 
 def _pipelines(cfg: Config) -> list[list[dict]]:
-    found = []
-    for key in ('test_dataloader', 'val_dataloader'):
-        dataset = (cfg.get(key) or {}).get('dataset')
-        while dataset and 'pipeline' not in dataset and ('dataset' in dataset or 'datasets' in dataset):
-            dataset = dataset.get('dataset') or dataset['datasets'][0]
-        if dataset and dataset.get('pipeline'):
-            found.append(dataset['pipeline'])
-    if cfg.get('test_pipeline'):
-        found.append(cfg['test_pipeline'])
-    return found
-
-
-IMAGES_SEEN = 5 * 20210
-"""Training images of the paper's five epochs of ADE20K, for data sets that are read without epochs."""
-
-
-def tuning_config(cfg: Config, checkpoint: str) -> Config:
-    """The config that tunes the patch embedding of a stock model, by the paper's schedule.
-
-    The data, the batch size and the sampler are those of ``cfg``. A sampler without epochs (mmseg's ``InfiniteSampler``)
-    gets a schedule of iterations that sees as many images as the paper's.
-
-    Args:
-        cfg: The config that the model was trained with.
-        checkpoint: Its weights.
-
-    Raises:
-        InputError: As :func:`with_mspe`, or if the config has no training data.
-    """
-    cfg = with_mspe(cfg)
-    loader = cfg.get('train_dataloader')
-    if not loader:
-        raise InputError(f'{cfg.filename or "the config"} has no train_dataloader: give the config that the model was '
-                         'trained with')
-    scope = cfg.default_scope
-    cfg.model.tuning = dict(objective='both' if scope == 'mmseg' else 'task')
-    for part in (cfg.model, cfg.model.get('backbone') or {}):
-        part.pop('pretrained', None)
-        part.pop('init_cfg', None)    # load_from has all weights
-    by_epoch = (loader.get('sampler') or {}).get('type') != 'InfiniteSampler'
-    length = 5 if by_epoch else max(1, math.ceil(IMAGES_SEEN / loader.get('batch_size', 1)))
-    cfg.optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=1e-3, momentum=0.9, weight_decay=5e-4))
-    warm_up = 1 if by_epoch else max(1, length // 5)
-    step = dict(by_epoch=by_epoch, **(dict(convert_to_iter_based=True) if by_epoch else {}))
-    cfg.param_scheduler = [
-        dict(type='LinearLR', start_factor=0.01, begin=0, end=warm_up, **step),
-        dict(type='CosineAnnealingLR', eta_min=0, begin=warm_up, end=length, **step)]
-    interval = 1 if by_epoch else max(1, length // 5)
-    cfg.train_cfg = (dict(type='EpochBasedTrainLoop', max_epochs=length, val_interval=length) if by_epoch else
-                     dict(type='IterBasedTrainLoop', max_iters=length, val_interval=length))
-    cfg.setdefault('default_hooks', {}).checkpoint = dict(
-        type='CheckpointHook', interval=interval, by_epoch=by_epoch, max_keep_ckpts=1)
-    cfg.log_processor = dict(by_epoch=by_epoch)
-    hooks = [hook for hook in cfg.get('custom_hooks') or [] if hook['type'] != 'AdapterHook']
-    cfg.custom_hooks = [*hooks, dict(type='AdapterHook', interval=interval, by_epoch=by_epoch)]
-    cfg.load_from, cfg.resume = checkpoint, False
-    cfg.pop('work_dir', None)
-    return cfg
+    loaders = [cfg.get(key) or {} for key in ('test_dataloader', 'val_dataloader')]
+    data_sets = [leaf for loader in loaders if loader.get('dataset') for leaf in leaf_configs(loader['dataset'])]
+    return [found['pipeline'] for found in [*data_sets, dict(pipeline=cfg.get('test_pipeline'))] if found.get('pipeline')]

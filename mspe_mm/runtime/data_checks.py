@@ -10,10 +10,10 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
-from mmengine.dataset import Compose
+from mmengine.dataset import Compose, InfiniteSampler
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS, TRANSFORMS
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 from PIL import Image
 from torch import nn
 
@@ -95,6 +95,7 @@ class DataCheckHook(Hook):
     priority = 'VERY_HIGH'
 
     def before_train(self, runner: Runner) -> None:
+        check_ends(runner.train_loop)
         check_data(runner.train_dataloader.dataset, runner.model)
 
     def before_val(self, runner: Runner) -> None:
@@ -102,6 +103,21 @@ class DataCheckHook(Hook):
 
     def before_test(self, runner: Runner) -> None:
         check_data(runner.test_dataloader.dataset, runner.model)
+
+
+def check_ends(loop: BaseLoop) -> None:
+    """Refuse a training by epochs on a sampler without end: its first epoch would never be over.
+
+    Raises:
+        InputError: Saying what to change.
+    """
+    loader = loop.dataloader
+    samplers = loader.sampler, getattr(loader.batch_sampler, 'sampler', None)
+    endless = [sampler for sampler in samplers if isinstance(getattr(sampler, 'sampler', sampler), InfiniteSampler)]
+    if isinstance(loop, EpochBasedTrainLoop) and endless:
+        raise InputError('train_cfg is an EpochBasedTrainLoop, and the sampler of train_dataloader is an InfiniteSampler, whose '
+                         "epochs never end: set sampler=dict(type='DefaultSampler', shuffle=True), or train by iterations "
+                         "with type='IterBasedTrainLoop' and max_iters")
 
 
 def check_data(dataset: object, model: nn.Module) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
 from importlib import import_module
 
 from mmengine.config import Config
@@ -56,7 +57,8 @@ def _convert_model(cfg: Config, scope: str, correlation: float) -> None:
     target = 'MSPEClassifier' if model.type == 'TimmClassifier' else f'MSPE{model.type}'
     init_default_scope(scope)
     if MODELS.get(f'{scope}.{target}') is None:
-        raise InputError(f'there is no {target}: the model {model.type!r} cannot be given the MSPE layer by its config')
+        raise InputError(f'there is no {target}, so the model {model.type!r} of {cfg.filename or "the config"} cannot be given '
+                         'the MSPE layer by its config: in Python, mspe_mm.convert_patch_embed converts its backbone')
     resolution = None if scope == 'mmengine' else base_resolution(cfg)
     model.type = target
     if scope == 'mmengine':
@@ -65,7 +67,7 @@ def _convert_model(cfg: Config, scope: str, correlation: float) -> None:
     backbone, settings = model.backbone, dict(downsampling=downsampling)
     if scope == 'mmseg' and (model.get('test_cfg') or {}).get('mode', 'whole') == 'whole':
         settings['kernel_policy'] = 'isotropic'    # images are tested whole, at any aspect ratio, on square patches
-    if backbone.type in BACKBONES:
+    if backbone.type in BACKBONES and _pair(backbone.get('img_size')) == resolution:
         backbone.type = BACKBONES[backbone.type]
         backbone.update(settings)
         patch_size = backbone.get('patch_size', 16)
@@ -84,25 +86,33 @@ def _convert_model(cfg: Config, scope: str, correlation: float) -> None:
 def base_resolution(cfg: Config) -> tuple[int, int]:
     """(height, width) in pixels that a config's model was trained at.
 
-    A segmentor's is its ``backbone.img_size``, its crop, or the ``data_preprocessor.size``. A detector's is its
-    ``backbone.img_size``, or the square canvas that holds the images of its test pipeline.
+    A segmentor's is the size of its training batches (``data_preprocessor.size``, ``crop_size``), or of its sliding windows. A
+    detector's is the square canvas that holds the images of its test pipeline. Where these are missing, and for a detector
+    before them, it is ``backbone.img_size``.
 
     Raises:
         InputError: If the config says none of these.
     """
     model = cfg.model
-    stated = model.backbone.get('img_size')
-    if stated is None and cfg.get('default_scope') == 'mmdet':
-        scales = [step['scale'] for step in _test_pipeline(cfg) if step.get('type') in ('Resize', 'ResizeIfLarger')]
-        if scales:
-            longest = max(scales[0]) if not isinstance(scales[0], int) else scales[0]
-            return (math.ceil(longest / 32) * 32, ) * 2
-    test_cfg, preprocessor = model.get('test_cfg') or {}, model.get('data_preprocessor') or {}
-    for value in (stated, test_cfg.get('crop_size'), preprocessor.get('size'), cfg.get('crop_size')):
-        if value is not None:
-            return (value, value) if isinstance(value, int) else tuple(value)
+    stated = _pair(model.backbone.get('img_size'))
+    if cfg.get('default_scope') == 'mmdet':
+        scales = [step['scale'] for pipeline in _pipelines(cfg) for step in pipeline
+                  if step.get('type') in ('Resize', 'ResizeIfLarger') and step.get('scale')]
+        if scales and stated is None:
+            return (math.ceil(max(_pair(scales[0])) / 32) * 32, ) * 2
+        found = [stated]
+    else:
+        test_cfg, preprocessor = model.get('test_cfg') or {}, model.get('data_preprocessor') or {}
+        found = [*map(_pair, (preprocessor.get('size'), cfg.get('crop_size'), test_cfg.get('crop_size'))), stated]
+    for size in found:
+        if size is not None:
+            return size
     raise InputError(f'{cfg.filename or "the config"} does not say at which resolution its model was trained: add '
                      'model.backbone.img_size or crop_size')
+
+
+def _pair(size: int | Sequence[int] | None) -> tuple[int, int] | None:
+    return (size, size) if isinstance(size, int) else size and (size[0], size[1])
 
 
 def keep_small_images(cfg: Config) -> None:
@@ -111,10 +121,6 @@ def keep_small_images(cfg: Config) -> None:
         for step in pipeline:
             if step.get('type') == 'Resize' and step.get('scale') is not None:
                 step['type'] = 'ResizeIfLarger'
-
-
-def _test_pipeline(cfg: Config) -> list[dict]:
-    return next(iter(_pipelines(cfg)), [])
 
 
 def _pipelines(cfg: Config) -> list[list[dict]]:

@@ -7,6 +7,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS
 
 from ..errors import InputError
+from .config_errors import VALIDATION
 from .stock_config import add_import, with_mspe
 
 EPOCHS = 5
@@ -14,7 +15,7 @@ IMAGES_SEEN = EPOCHS * 20210
 """Training images of the paper's five epochs of ADE20K, for data sets that are read without epochs."""
 LEARNING_RATE, BATCH_SIZE = 1e-3, 64
 """The paper's; mmengine scales the learning rate with the batch."""
-VALIDATION = dict(type='MultiResolutionValLoop', scales=['1/4', '1/2'], num_images=200)
+VALIDATION_LOOP = dict(type='MultiResolutionValLoop', scales=['1/4', '1/2'], num_images=200)
 
 
 def tuning_config(cfg: Config, checkpoint: str) -> Config:
@@ -40,8 +41,8 @@ def tuning_config(cfg: Config, checkpoint: str) -> Config:
         part.update({key: None for key in ('pretrained', 'init_cfg') if part.get(key) and 'timm_name' not in part})
     _set_schedule(cfg, (loader.get('sampler') or {}).get('type') != 'InfiniteSampler', loader.get('batch_size', 1))
     if cfg.get('val_dataloader'):
-        add_import(cfg, 'mspe_mm.evaluation.validation')
-        cfg.val_cfg = dict(VALIDATION)
+        add_import(cfg, VALIDATION)
+        cfg.val_cfg = dict(VALIDATION_LOOP)
     cfg.load_from, cfg.resume, cfg.work_dir = checkpoint, False, None
     return cfg
 

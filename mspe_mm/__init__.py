@@ -39,7 +39,8 @@ _MODULES = dict(
 
 __all__ = [
     'InputError', 'MultiResolutionObjective', 'MultiResolutionTraining', 'MultiScalePatchEmbed', 'Predictor',
-    'TokenGridObjective', 'TunedModel', '__version__', 'convert_patch_embed', 'load', 'load_adapter', 'pi_resize', 'save_adapter'
+    'TokenGridObjective', 'TunedModel', '__version__', 'convert_patch_embed', 'load', 'load_adapter', 'pi_resize',
+    'save_adapter'
 ]
 
 

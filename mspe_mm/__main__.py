@@ -1,4 +1,4 @@
-"""The command ``mspe``: the tools as subcommands. ``mspe train CONFIG`` runs tools/train.py, and so does ``python -m mspe_mm``.
+"""The command ``mspe``: the tools as subcommands. ``mspe train CONFIG`` runs tools/train.py.
 
     mspe                                # lists the commands
     mspe train my_mspe.py

@@ -19,6 +19,10 @@ from mspe_mm.runtime import cli
 from mspe_mm.runtime.config_bases import config_path
 from mspe_mm.runtime.tuning_config import changes, tuning_config
 
+LEARNING_RATE = (
+    "# The learning rate is the paper's for 64 images a step, scaled to your batch. On a few hundred images these are few",
+    '# small steps: CamVid (367 images, 115 steps of 16) took lr=1e-2 without auto_scale_lr.')
+
 
 def parse_args():
     parser = argparse.ArgumentParser(description="Write the config that tunes your model's patch embedding",
@@ -60,10 +64,6 @@ def main():
         Path(temporary).write_text(text)
     print(f'{about}\nwritten to {out}; tune with: python tools/train.py {out}')
 
-
-LEARNING_RATE = (
-    '# The learning rate is the paper\'s for 64 images a step, scaled to your batch. On a data set of a few hundred images that',
-    '# is few small steps: CamVid (367 images, 115 steps of 16) took lr=1e-2 without auto_scale_lr.')
 
 if __name__ == '__main__':
     cli.run(main)

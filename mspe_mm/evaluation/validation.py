@@ -66,8 +66,8 @@ class MultiResolutionValLoop(ValLoop):
         InputError: For a scale that is no share, or is repeated, or a model without MSPE layer.
     """
 
-    def __init__(self, runner: Runner, dataloader: dict, evaluator: dict | list, scales: Sequence[str | float] = ('1/4', '1/2'),
-                 num_images: int | None = None, fp16: bool = False) -> None:
+    def __init__(self, runner: Runner, dataloader: dict, evaluator: dict | list,
+                 scales: Sequence[str | float] = ('1/4', '1/2'), num_images: int | None = None, fp16: bool = False) -> None:
         shares = [_share(scale) for scale in scales]
         check_distinct(shares, 'scales of MultiResolutionValLoop')
         if not shares or (num_images is not None and num_images < 1):
@@ -104,7 +104,8 @@ def _share(scale: str | float) -> Fraction:
     except (TypeError, ValueError, ZeroDivisionError):
         share = Fraction(0)
     if not 0 < share <= 2:
-        raise InputError(f"scales of MultiResolutionValLoop has {scale!r}: give shares of the base resolution, such as '1/4'")
+        raise InputError(f"scales of MultiResolutionValLoop has {scale!r}: give shares of the base resolution, such as "
+                         "'1/4'")
     return share
 
 

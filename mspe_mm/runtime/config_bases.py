@@ -1,8 +1,8 @@
 """``_base_ = 'mspe_mm::setr_mspe_ade20k.py'``: the configs of this package as bases of others.
 
 mmengine has such names for the packages on a list of its own, and gives their types a scope. Types of this package live in
-the scopes of the hosts. So a name that begins with ``mspe_mm::`` is read as the path of a file, once this module is imported:
-all command lines do, and so do ``mspe_mm.seg``, ``mspe_mm.det`` and ``mspe_mm.cls``.
+the scopes of the hosts. So a name that begins with ``mspe_mm::`` is read as the path of a file, once this module is
+imported: all command lines do so, and ``mspe_mm.seg``, ``mspe_mm.det`` and ``mspe_mm.cls``.
 """
 from __future__ import annotations
 

@@ -115,9 +115,9 @@ def check_ends(loop: BaseLoop) -> None:
     samplers = loader.sampler, getattr(loader.batch_sampler, 'sampler', None)
     endless = [sampler for sampler in samplers if isinstance(getattr(sampler, 'sampler', sampler), InfiniteSampler)]
     if isinstance(loop, EpochBasedTrainLoop) and endless:
-        raise InputError('train_cfg is an EpochBasedTrainLoop, and the sampler of train_dataloader is an InfiniteSampler, whose '
-                         "epochs never end: set sampler=dict(type='DefaultSampler', shuffle=True), or train by iterations "
-                         "with type='IterBasedTrainLoop' and max_iters")
+        raise InputError('train_cfg is an EpochBasedTrainLoop, and the sampler of train_dataloader is an InfiniteSampler, '
+                         "whose epochs never end: set sampler=dict(type='DefaultSampler', shuffle=True), or train by "
+                         "iterations with type='IterBasedTrainLoop' and max_iters")
 
 
 def check_data(dataset: object, model: nn.Module) -> None:

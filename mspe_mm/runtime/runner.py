@@ -69,7 +69,7 @@ def _pretrained_file(init_cfg: dict | list | None) -> str | None:
 
 @RUNNERS.register_module()
 class MSPERunner(Runner):
-    """A ``Runner`` that refuses what the host would only warn of, loads and writes adapters, and runs distributed on CPUs too.
+    """A ``Runner`` that refuses what the host only warns of, loads and writes adapters, and runs distributed on CPUs too.
 
     ``adapter`` of the config names an adapter file that is loaded after the base checkpoint. A run that tunes patch kernels
     writes one, also if its config has no ``AdapterHook``.
@@ -156,8 +156,8 @@ class MSPERunner(Runner):
             self._needs_all_weights = not self._resume
             module.init_cfg = None
         elif missing:
-            raise InputError(f'{path}, which init_cfg of {type(module).__name__} names, does not exist: correct the path, set '
-                             'that init_cfg to None, or give a whole checkpoint by load_from')
+            raise InputError(f'{path}, which init_cfg of {type(module).__name__} names, does not exist: correct the path, '
+                             'set that init_cfg to None, or give a whole checkpoint by load_from')
 
     def load_or_resume(self) -> None:
         fresh = not self._has_loaded

@@ -57,8 +57,8 @@ def _convert_model(cfg: Config, scope: str, correlation: float) -> None:
     target = 'MSPEClassifier' if model.type == 'TimmClassifier' else f'MSPE{model.type}'
     init_default_scope(scope)
     if MODELS.get(f'{scope}.{target}') is None:
-        raise InputError(f'there is no {target}, so the model {model.type!r} of {cfg.filename or "the config"} cannot be given '
-                         'the MSPE layer by its config: in Python, mspe_mm.convert_patch_embed converts its backbone')
+        raise InputError(f'there is no {target}, so the model {model.type!r} of {cfg.filename or "the config"} cannot be '
+                         'given the MSPE layer by its config: in Python, mspe_mm.convert_patch_embed converts its backbone')
     resolution = None if scope == 'mmengine' else base_resolution(cfg)
     model.type = target
     if scope == 'mmengine':
@@ -86,9 +86,9 @@ def _convert_model(cfg: Config, scope: str, correlation: float) -> None:
 def base_resolution(cfg: Config) -> tuple[int, int]:
     """(height, width) in pixels that a config's model was trained at.
 
-    A segmentor's is the size of its training batches (``data_preprocessor.size``, ``crop_size``), or of its sliding windows. A
-    detector's is the square canvas that holds the images of its test pipeline. Where these are missing, and for a detector
-    before them, it is ``backbone.img_size``.
+    A segmentor's is the size of its training batches (``data_preprocessor.size``, ``crop_size``), of its sliding windows, or
+    ``backbone.img_size``. A detector's is ``backbone.img_size``, or the square canvas that holds the images of its test
+    pipeline.
 
     Raises:
         InputError: If the config says none of these.

@@ -34,8 +34,8 @@ def tuning_config(cfg: Config, checkpoint: str) -> Config:
     cfg = with_mspe(cfg)
     loader = cfg.get('train_dataloader')
     if not loader:
-        raise InputError(f'{cfg.filename or "the config"} has no train_dataloader: give the config that the model was '
-                         'trained with')
+        raise InputError(f'{cfg.filename or "the config"} has no train_dataloader: give the config that the model '
+                         'was trained with')
     cfg.model.tuning = dict(objective='both' if _has_logits(cfg) else 'task')
     for part in (cfg.model, cfg.model.get('backbone') or {}):
         part.update({key: None for key in ('pretrained', 'init_cfg') if part.get(key) and 'timm_name' not in part})
@@ -50,7 +50,9 @@ def tuning_config(cfg: Config, checkpoint: str) -> Config:
 def _has_logits(cfg: Config) -> bool:
     """Whether a model is a segmentor whose head has logits that can be compared with a teacher's."""
     head = cfg.model.get('decode_head')
-    return isinstance(head, dict) and MODELS.get(f'{cfg.default_scope}.{head.type}').loss.__qualname__ == 'BaseDecodeHead.loss'
+    if not isinstance(head, dict):
+        return False
+    return MODELS.get(f'{cfg.default_scope}.{head.type}').loss.__qualname__ == 'BaseDecodeHead.loss'
 
 
 def _set_schedule(cfg: Config, by_epoch: bool, batch_size: int) -> None:

@@ -180,7 +180,8 @@ CONFIGS = {
     'empty': ('', 'has no model'),
     'a list as model': ('model = [1]', 'has no model'),
     'missing package': ("custom_imports = dict(imports=['no_such_package'], allow_failed_imports=False)", 'cannot be read'),
-    'pretrained file that is missing': ("model = dict(backbone=dict(init_cfg=dict(type='Pretrained', checkpoint='gone.pth')))",
+    'pretrained file that is missing': ("model = dict(backbone=dict(init_cfg=dict(type='Pretrained', "
+                                        "checkpoint='gone.pth')))",
                                         'gone.pth, which init_cfg of VisionTransformer names, does not exist'),
 }
 

@@ -27,7 +27,8 @@ LARGE = [    # config, base resolution, type of the backbone
     (DET / 'swin/mask-rcnn_swin-t-p4-w7_fpn_ms-crop-3x_coco.py', (1344, 1344), 'SwinTransformer')]
 
 
-@pytest.mark.parametrize(('path', 'resolution', 'patch', 'policy', 'objective'), SMALL, ids=lambda value: getattr(value, 'stem', ''))
+@pytest.mark.parametrize(('path', 'resolution', 'patch', 'policy', 'objective'), SMALL,
+                         ids=lambda value: getattr(value, 'stem', ''))
 def test_tuning_config_of_a_host_builds(path, resolution, patch, policy, objective):
     cfg = tuning_config(cli.read_config(path), 'own.pth')
     layer = find_patch_embed(cli.build_model(cfg))

@@ -17,7 +17,7 @@ from mspe_mm.__main__ import commands
 from .conftest import CONFIG
 
 PIP = (sys.executable, '-m', 'pip', '--disable-pip-version-check')
-NOT_SOURCES = shutil.ignore_patterns('.*', 'tests', 'docs', 'data', 'work_dirs', 'build', 'dist', '*.egg-info', '__pycache__')
+NOT_SOURCES = shutil.ignore_patterns('.*', 'tests', 'docs', 'work_dirs', '*.egg-info', '__pycache__')
 API = '''
 import sys
 import mspe_mm
@@ -28,7 +28,7 @@ print(mspe_mm.__file__, predictor(sys.argv[1])[0].pred_sem_seg.data.shape)
 
 @pytest.fixture(scope='module')
 def installed(world, tmp_path_factory):
-    """Runs a program of an environment that has the wheel, and the hosts, but not the clone; beside the model of ``world``."""
+    """Runs a program of an environment that has the wheel and the hosts, but not the clone, beside a model."""
     folder = tmp_path_factory.mktemp('installed')
 
     def run(*command, **settings):
@@ -86,7 +86,8 @@ def test_wheel_gives_mspe_load(installed):
 
 def test_wheel_predicts_and_sweeps(installed):
     run, folder = installed
-    run('mspe', 'predict', 'small.py', 'base.pth', '--adapter', 'adapter.safetensors', 'data/images/val', '--out-dir', 'found')
+    run('mspe', 'predict', 'small.py', 'base.pth', '--adapter', 'adapter.safetensors', 'data/images/val',
+        '--out-dir', 'found')
     predictions = json.loads((folder / 'found/predictions.json').read_text())
     assert len(list((folder / 'found').rglob('*.png'))) >= 4
     assert predictions['config'] == 'small.py'

@@ -17,8 +17,8 @@ model = dict(
                            seg_pad_val=255, size=(64, 64)),
     backbone=dict(type='VisionTransformer', img_size=(64, 64), patch_size=16, embed_dims=32, num_layers=2, num_heads=2,
                   out_indices=(1, ), final_norm=True, drop_path_rate=0.1),
-    decode_head=dict(type='FCNHead', in_channels=32, channels=16, in_index=0, num_convs=1, concat_input=False, num_classes=10,
-                     norm_cfg=dict(type='BN', requires_grad=True), align_corners=False,
+    decode_head=dict(type='FCNHead', in_channels=32, channels=16, in_index=0, num_convs=1, concat_input=False,
+                     num_classes=10, norm_cfg=dict(type='BN', requires_grad=True), align_corners=False,
                      loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=False)),
     train_cfg=dict(), test_cfg=dict(mode='whole'))
 '''
@@ -60,7 +60,7 @@ SHORT = ('train_cfg.max_iters=2', 'train_cfg.val_interval=1', 'param_scheduler.0
 
 @pytest.fixture(scope='module')
 def world(tmp_path_factory) -> World:
-    """A folder of a user: ``own.py`` with three bases of his, ``own.pth`` trained by it, and what make_config.py makes of it."""
+    """A user's folder: ``own.py`` with four bases, ``own.pth`` trained by it, and what make_config.py makes of them."""
     folder = tmp_path_factory.mktemp('own')
     write_synthetic(folder / 'data', num_train=6, num_val=3, size=(64, 64), seed=0)
     (folder / 'parts').mkdir()

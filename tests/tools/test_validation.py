@@ -43,7 +43,8 @@ def test_extracted_adapter_is_the_one_that_tuning_wrote(world):
 
 
 def test_extract_adapter_refuses_an_untuned_checkpoint(world):
-    assert 'base.pth has no tuned kernel' in world.fails('extract_adapter.py', 'mspe.py', 'base.pth', '--out', 'none.safetensors')
+    assert 'base.pth has no tuned kernel' in world.fails('extract_adapter.py', 'mspe.py', 'base.pth', '--out',
+                                                          'none.safetensors')
 
 
 def test_adapter_is_written_without_its_hook(world):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import difflib
-import runpy
 import sys
 from pathlib import Path
 
@@ -50,7 +49,7 @@ def main() -> None:
         sys.exit(f'error: there is no command {name!r}' + (f': did you mean {near[0]!r}?' if near else
                                                            ': mspe --help lists them'))
     sys.argv = [f'mspe {name}', *arguments]
-    runpy.run_path(str(path), run_name='__main__')
+    exec(compile(path.read_text(), path, 'exec'), dict(__name__='__main__', __file__=str(path)))    # runpy would change argv
 
 
 if __name__ == '__main__':

@@ -1,6 +1,7 @@
 """A folder to run the tools in, as a user does."""
 from __future__ import annotations
 
+import json
 import os
 import runpy
 import socket
@@ -19,6 +20,12 @@ def forget_shared() -> None:
     """Clear what mmengine keeps once for each process: this one runs many tools."""
     for shared in (MessageHub, MMLogger, Visualizer, *Visualizer.__subclasses__()):
         shared._instance_dict.clear()
+
+
+def validated(folder: Path) -> dict:
+    """The metrics of the last validation at low resolutions in a work dir."""
+    logs = sorted(folder.glob('*/vis_data/scalars.json'))
+    return [json.loads(line) for line in logs[-1].read_text().splitlines() if '@' in line][-1]
 
 
 class World:

@@ -2,12 +2,7 @@
 import json
 
 import pytest
-
-
-def validated(folder):
-    """The metrics of the last validation in a work dir, from its scalars."""
-    logs = sorted(folder.glob('*/vis_data/scalars.json'))
-    return [json.loads(line) for line in logs[-1].read_text().splitlines() if '@' in line][-1]
+from tools_helpers import validated
 
 
 def test_validation_gives_the_figures_of_the_sweep(world):

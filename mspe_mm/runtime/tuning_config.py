@@ -38,7 +38,7 @@ def tuning_config(cfg: Config, checkpoint: str) -> Config:
                          'was trained with')
     cfg.model.tuning = dict(objective='both' if _has_logits(cfg) else 'task')
     for part in (cfg.model, cfg.model.get('backbone') or {}):
-        part.update({key: None for key in ('pretrained', 'init_cfg') if part.get(key) and 'timm_name' not in part})
+        part.update({key: None for key in ('pretrained', 'init_cfg', 'checkpoint') if part.get(key)})    # load_from has all
     _set_schedule(cfg, (loader.get('sampler') or {}).get('type') != 'InfiniteSampler', loader.get('batch_size', 1))
     if cfg.get('val_dataloader'):
         add_import(cfg, VALIDATION)

@@ -30,7 +30,7 @@ def usage() -> str:
     found = commands()
     for name in sorted(found):
         description = (ast.get_docstring(ast.parse(found[name].read_text())) or '').partition('\n\n')[0]
-        lines.append(f'  {name:<14} ' + ' '.join(description.split()).partition(': python ')[0].rstrip(':.'))
+        lines.append(f'  {name:<16} ' + ' '.join(description.split()).partition(': python ')[0].rstrip(':.'))
     return '\n'.join(lines)
 
 

@@ -1,4 +1,4 @@
-"""The adapter of a tuned checkpoint, such as the best of a training: extract_adapter.py CONFIG CHECKPOINT --out FILE
+"""The adapter of a tuned checkpoint, such as the best of a training.
 
     python tools/extract_adapter.py my_mspe.py work_dirs/my_mspe/best_mIoU@1_4_epoch_3.pth --out adapter.safetensors
 """

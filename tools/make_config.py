@@ -1,4 +1,4 @@
-"""Write the config that tunes the patch embedding of your model: make_config.py MY_CONFIG MY_CHECKPOINT my_mspe.py
+"""Write the config that tunes the patch embedding of your model, on top of its own config.
 
     python tools/make_config.py my_setr.py my_setr.pth my_mspe.py
     python tools/train.py my_mspe.py

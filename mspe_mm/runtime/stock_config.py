@@ -37,6 +37,9 @@ def with_mspe(cfg: Config, correlation: float = PRIOR_CORRELATION) -> Config:
     if scope not in PLUGINS:
         raise InputError(f'default_scope of {cfg.filename or "the config"} is {scope!r}: it must be one of '
                          f'{", ".join(PLUGINS)}')
+    if not isinstance(cfg.model.type, str):
+        raise InputError(f'{cfg.filename or "the config"} names classes, as pure Python configs do: give a config that '
+                         'names types by strings')
     add_import(cfg, PLUGINS[scope])
     import_module(PLUGINS[scope])
     if not str(cfg.model.type).startswith('MSPE'):

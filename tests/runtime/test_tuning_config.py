@@ -5,6 +5,7 @@ import mmdet
 import mmseg
 import pytest
 from mmengine.config import Config
+from mmseg.models.segmentors import EncoderDecoder
 
 from mspe_mm.errors import InputError
 from mspe_mm.models.find import find_patch_embed
@@ -71,3 +72,8 @@ def test_tuning_config_sees_the_papers_images_without_epochs():
 def test_tuning_config_refuses_a_model_without_counterpart():
     with pytest.raises(InputError, match='there is no MSPEDINO, so the model'):
         tuning_config(cli.read_config(DET / 'dino/dino-4scale_r50_8xb2-12e_coco.py'), 'own.pth')
+
+
+def test_tuning_config_refuses_a_config_of_classes():
+    with pytest.raises(InputError, match='names classes, as pure Python configs'):
+        tuning_config(Config(dict(default_scope='mmseg', model=dict(type=EncoderDecoder))), 'own.pth')

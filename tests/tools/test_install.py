@@ -79,7 +79,7 @@ def test_wheel_gives_the_command_mspe_with_all_tools(installed):
 
 def test_wheel_gives_mspe_load(installed):
     run, folder = installed
-    path, shape = run('python', '-c', API, 'data/images/val/0000.png').splitlines()[-1].split(' ', 1)
+    path, shape = run('python', '-c', API, 'data/images/val/00000.png').splitlines()[-1].split(' ', 1)
     assert Path(path).is_relative_to(folder)
     assert shape == 'torch.Size([1, 64, 64])'
 

@@ -19,9 +19,10 @@ model = dict(
 crop = [
     dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), dict(type='Resize', scale=({size}, {size})),
     dict(type='PackSegInputs')]
+test_pipeline = [crop[0], crop[2], crop[1], crop[3]]
 train_dataloader = dict(batch_size=2, num_workers=0, persistent_workers=False,
                         sampler=dict(_delete_=True, type='InfiniteSampler'), dataset=dict(data_root='data', pipeline=crop))
-val_dataloader = dict(num_workers=0, persistent_workers=False, dataset=dict(data_root='data', pipeline=crop))
+val_dataloader = dict(num_workers=0, persistent_workers=False, dataset=dict(data_root='data', pipeline=test_pipeline))
 test_dataloader = val_dataloader
 optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=1e-3))
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=1, val_interval=1)

@@ -17,7 +17,8 @@ from mspe_mm.__main__ import commands
 from .conftest import CONFIG
 
 PIP = (sys.executable, '-m', 'pip', '--disable-pip-version-check')
-NOT_SOURCES = shutil.ignore_patterns('.*', 'tests', 'docs', 'work_dirs', '*.egg-info', '__pycache__')
+SOURCES = ('mspe_mm', 'configs', 'tools', 'setup.py', 'pyproject.toml', 'MANIFEST.in', 'README.md', 'LICENSE',
+           'CHANGELOG.md', 'model-index.yml')
 API = '''
 import sys
 import mspe_mm
@@ -39,7 +40,9 @@ def installed(world, tmp_path_factory):
         return done.stdout
 
     source, bin_ = folder / 'source', folder / 'env/bin'
-    shutil.copytree(ROOT, source, ignore=NOT_SOURCES)
+    source.mkdir()
+    for name in SOURCES:
+        (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, source / name)
     run(sys.executable, 'setup.py', '-q', 'sdist', '-d', folder / 'dist', cwd=source)
     (archive, ) = (folder / 'dist').glob('*.tar.gz')
     with tarfile.open(archive) as file:

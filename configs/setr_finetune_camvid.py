@@ -13,3 +13,4 @@ optim_wrapper = dict(
     paramwise_cfg=dict(norm_decay_mult=0., bias_decay_mult=0., custom_keys=dict(pos_embed=dict(decay_mult=0.))))
 strict_load = True    # what is trained on has to be that model
 custom_hooks = []    # no adapter: everything trains
+val_cfg = dict(_delete_=True, type='ValLoop')

@@ -3,3 +3,4 @@
 _base_ = './setr_mspe_camvid.py'
 model = dict(backbone=dict(kernel_sizes=(8, 16, 20)), tuning=dict(_delete_=True, token_grids=[(12, 16), (30, 40)]))
 find_unused_parameters = True    # a step uses one kernel
+val_cfg = dict(_delete_=True, type='ValLoop')

@@ -3,3 +3,4 @@
 _base_ = './vit-b_mspe_imagenet.py'
 model = dict(patch_embed=dict(kernel_sizes=(8, 16, 32)), tuning=dict(_delete_=True, token_grids=[7, 8, 28]))
 find_unused_parameters = True    # a step uses one kernel
+val_cfg = dict(_delete_=True, type='ValLoop')

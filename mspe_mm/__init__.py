@@ -12,7 +12,7 @@ from .errors import InputError
 from .version import __version__
 
 if TYPE_CHECKING:
-    from .inference.predictor import load
+    from .inference.predictor import Predictor, load
     from .layers.patch_embed import MultiScalePatchEmbed
     from .layers.resize import pi_resize
     from .models.adapter import load_adapter, save_adapter
@@ -26,6 +26,7 @@ _MODULES = dict(
     MultiResolutionObjective='tuning.kernel_objective',
     MultiResolutionTraining='tuning.full_training',
     MultiScalePatchEmbed='layers.patch_embed',
+    Predictor='inference.predictor',
     TokenGridObjective='tuning.token_grid_objective',
     TunedModel='tuning.tuned_model',
     convert_patch_embed='models.convert',
@@ -37,8 +38,9 @@ _MODULES = dict(
 """The module of each name that is imported at its first use."""
 
 __all__ = [
-    'InputError', 'MultiResolutionObjective', 'MultiResolutionTraining', 'MultiScalePatchEmbed', 'TokenGridObjective',
-    'TunedModel', '__version__', 'convert_patch_embed', 'load', 'load_adapter', 'pi_resize', 'save_adapter'
+    'InputError', 'MultiResolutionObjective', 'MultiResolutionTraining', 'MultiScalePatchEmbed', 'Predictor',
+    'TokenGridObjective', 'TunedModel', '__version__', 'convert_patch_embed', 'load', 'load_adapter', 'pi_resize',
+    'save_adapter'
 ]
 
 

@@ -22,7 +22,8 @@ def test_public_names_exist_and_are_listed(package):
 def test_public_names_are_those_of_the_documentation():
     assert set(mspe_mm.__all__) == {
         '__version__', 'InputError', 'MultiResolutionObjective', 'MultiResolutionTraining', 'MultiScalePatchEmbed',
-        'TokenGridObjective', 'TunedModel', 'convert_patch_embed', 'load', 'load_adapter', 'pi_resize', 'save_adapter'}
+        'Predictor', 'TokenGridObjective', 'TunedModel', 'convert_patch_embed', 'load', 'load_adapter', 'pi_resize',
+        'save_adapter'}
     assert {'load_adapter', 'save_adapter', 'TokenGridObjective', 'MultiResolutionTraining'} <= set(mspe_mm.core.__all__)
 
 

@@ -1,6 +1,7 @@
 """A folder to run the tools in, as a user does."""
 from __future__ import annotations
 
+import json
 import os
 import runpy
 import shutil
@@ -18,6 +19,12 @@ ROOT = Path(__file__).parents[1]
 def tail(done: subprocess.CompletedProcess) -> str:
     """The end of what a process has printed."""
     return f'{done.stdout[-3000:]}\n{done.stderr[-3000:]}'
+
+
+def validated(folder: Path) -> dict:
+    """The metrics of the last validation at low resolutions in a work dir."""
+    logs = sorted(folder.glob('*/vis_data/scalars.json'))
+    return [json.loads(line) for line in logs[-1].read_text().splitlines() if '@' in line][-1]
 
 
 class World:

@@ -1,43 +1,68 @@
-"""Write the config that tunes the patch embedding of your model:
+"""Write the config that tunes the patch embedding of your model, on top of its own config.
 
-    python tools/make_config.py MY_CONFIG MY_CHECKPOINT my_mspe.py
+    python tools/make_config.py my_setr.py my_setr.pth my_mspe.py
     python tools/train.py my_mspe.py
 
-It is whole and literal: the model with the MSPE layer, your data, the paper's schedule, and test pipelines that leave small
-images at their size. Read it, and change what you like.
+It says what changes on top of MY_CONFIG: the model with the MSPE layer, the paper's schedule, validation at low resolutions,
+and test pipelines that leave small images at their size. Read it, and change what you like.
 """
 import argparse
+import os
 from pathlib import Path
 
 from mmengine.config import Config
 
 from mspe_mm.errors import InputError
 from mspe_mm.files import replacing
+from mspe_mm.models.checkpoint import load_weights
 from mspe_mm.runtime import cli
-from mspe_mm.runtime.stock_config import base_resolution, tuning_config
+from mspe_mm.runtime.config_bases import config_path
+from mspe_mm.runtime.tuning_config import changes, tuning_config
+
+LEARNING_RATE = (
+    "# The learning rate is the paper's for 64 images a step, scaled to your batch. On a few hundred images these are few",
+    '# small steps: CamVid (367 images, 115 steps of 16) took lr=1e-2 without auto_scale_lr.')
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(description="Write the config that tunes your model's patch embedding")
+    parser = argparse.ArgumentParser(description="Write the config that tunes your model's patch embedding",
+                                     parents=[cli.TRUST])
     parser.add_argument('config', help='the config that your model was trained with')
-    parser.add_argument('checkpoint', help='its weights')
+    parser.add_argument('checkpoint', help='its weights, path or URL')
     parser.add_argument('out', help='config to write (.py)')
     return parser.parse_args()
 
 
+def base_path(config, out):
+    """The path of a config as ``_base_`` of ``out``: relative within the working directory, else absolute."""
+    config, here = Path(config_path(config)).resolve(), Path.cwd()
+    inside = config.is_relative_to(here) and out.resolve().is_relative_to(here)
+    return os.path.relpath(config, out.resolve().parent) if inside else str(config)
+
+
 def main():
     args = parse_args()
-    if Path(args.out).suffix != '.py':
-        raise InputError(f'{args.out} must end in .py, as configs do')
-    if '://' not in args.checkpoint and not Path(args.checkpoint).is_file():
-        raise InputError(f'checkpoint {args.checkpoint} does not exist')
-    cfg = tuning_config(cli.read_config(args.config), args.checkpoint)
-    with replacing(args.out) as temporary:
-        Path(temporary).write_text(cfg.pretty_text)
-    Config.fromfile(args.out)    # what was written is a config
-    if cfg.default_scope != 'mmengine':
-        print('base resolution {} x {} px'.format(*base_resolution(cfg)))
-    print(f'written to {args.out}; tune with: python tools/train.py {args.out}')
+    out = Path(args.out)
+    if out.suffix != '.py':
+        raise InputError(f'{out} must end in .py, as configs do')
+    if out.exists():
+        raise InputError(f'{out} exists: give another name, or remove it')
+    before = cli.read_config(args.config)
+    after = tuning_config(before, args.checkpoint)
+    model = cli.build_model(after)
+    layer = cli.require_mspe(model, args.config)
+    if '://' not in args.checkpoint:
+        load_weights(model, args.checkpoint)
+    (height, width), loop = layer.base_resolution, after.train_cfg
+    length = f'{loop.max_epochs} epochs' if 'max_epochs' in loop else f'{loop.max_iters} iterations'
+    about = (f'base resolution {height} x {width} px, patches of {layer.patch_size} px, {length} of '
+             f'{after.train_dataloader.get("batch_size", 1)} images a process')
+    difference = changes(before.to_dict(), after.to_dict())
+    text = '\n'.join([f'# Tunes the patch embedding of {args.config}: {about}.', *LEARNING_RATE,
+                      f'_base_ = {base_path(args.config, out)!r}', Config(difference).pretty_text])
+    with replacing(out) as temporary:
+        Path(temporary).write_text(text)
+    print(f'{about}\nwritten to {out}; tune with: python tools/train.py {out}')
 
 
 if __name__ == '__main__':

@@ -1,5 +1,5 @@
 default_scope = 'mmdet'
-custom_imports = dict(imports=['mspe_mm.det'], allow_failed_imports=False)
+custom_imports = dict(imports=['mspe_mm.det', 'mspe_mm.evaluation.validation'], allow_failed_imports=False)
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50),

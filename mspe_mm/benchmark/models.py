@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import importlib
 from functools import lru_cache
-from pathlib import Path
 
 import torch
 from mmengine.config import Config
@@ -12,13 +11,13 @@ from mmengine.registry import init_default_scope
 from torch import nn
 
 from ..errors import InputError
+from ..shipped import CONFIGS
 
 SIZES = {'tiny': (192, 12, 3), 'small': (384, 12, 6), 'base': (768, 12, 12), 'large': (1024, 24, 16)}
 """Width, depth and heads."""
 NAMES = {'tiny': 'ViT-Ti', 'small': 'ViT-S', 'base': 'ViT-B', 'large': 'ViT-L'}
 PATCH = 16
 KERNELS = (4, 8, 12, 16)
-CONFIGS = Path(__file__).parents[2] / 'configs'
 
 
 def vit_settings(size: str, base: int) -> dict:

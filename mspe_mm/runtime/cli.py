@@ -23,6 +23,7 @@ from ..layers.patch_embed import MultiScalePatchEmbed
 from ..models.checkpoint import UntrustedCheckpointError, trusting_checkpoints
 from ..models.find import find_patch_embed, has_patch_embed
 from .compilation import compile_blocks
+from .config_bases import config_path
 from .config_errors import config_error
 from .fast_products import fast_cpu_products
 from .memory_format import use_channels_last
@@ -101,15 +102,16 @@ def load_config(args: argparse.Namespace) -> Config:
 
 
 def read_config(path: str | Path, options: dict | None = None) -> Config:
-    """A config file, with ``options`` as of ``--cfg-options``.
+    """A config file, or one of this package (``mspe_mm::setr_mspe_camvid.py``), with ``options`` as of ``--cfg-options``.
 
     Raises:
         InputError: If the file is missing or no config of a model.
     """
+    path = config_path(str(path))
     if not Path(path).is_file():
         raise InputError(f'config {path} does not exist')
     try:
-        cfg = Config.fromfile(str(path))
+        cfg = Config.fromfile(path)
         cfg.merge_from_dict(options or {})
     except Exception as error:    # a config is a program
         if getattr(error, 'errno', None) in FULL_DISK:    # mmengine writes a temporary copy of the config

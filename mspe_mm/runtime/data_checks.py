@@ -11,10 +11,10 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
-from mmengine.dataset import Compose
+from mmengine.dataset import Compose, InfiniteSampler
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS, TRANSFORMS
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 from PIL import Image
 from torch import nn
 
@@ -99,6 +99,7 @@ class EarlyDataHook(Hook, ABC):
         """Check a built data set, for a model."""
 
     def before_train(self, runner: Runner) -> None:
+        check_ends(runner.train_loop)
         self.check(runner.train_dataloader.dataset, runner.model)
         if runner.val_loop is not None:    # not after the first epochs
             self.before_val(runner)
@@ -116,6 +117,21 @@ class DataCheckHook(EarlyDataHook):
 
     def check(self, dataset: object, model: nn.Module) -> None:
         check_data(dataset, model)
+
+
+def check_ends(loop: BaseLoop) -> None:
+    """Refuse a training by epochs on a sampler without end: its first epoch would never be over.
+
+    Raises:
+        InputError: Saying what to change.
+    """
+    loader = loop.dataloader
+    samplers = loader.sampler, getattr(loader.batch_sampler, 'sampler', None)
+    endless = [sampler for sampler in samplers if isinstance(getattr(sampler, 'sampler', sampler), InfiniteSampler)]
+    if isinstance(loop, EpochBasedTrainLoop) and endless:
+        raise InputError('train_cfg is an EpochBasedTrainLoop, and the sampler of train_dataloader is an InfiniteSampler, '
+                         "whose epochs never end: set sampler=dict(type='DefaultSampler', shuffle=True), or train by "
+                         "iterations with type='IterBasedTrainLoop' and max_iters")
 
 
 def check_data(dataset: object, model: nn.Module) -> None:
@@ -163,9 +179,19 @@ def leaf_datasets(dataset: object) -> Iterator[object]:
         yield from leaf_datasets(part)
 
 
+def leaf_configs(dataset: dict) -> Iterator[dict]:
+    """:func:`leaf_datasets` of a config."""
+    inner = dataset.get('datasets') or [dataset.get('dataset')]
+    if inner[0] is None:
+        yield dataset
+        return
+    for part in inner:
+        yield from leaf_configs(part)
+
+
 def empty_data_set(dataset: dict) -> InputError:
     """The error of a data set, given by its config, that has no samples."""
-    dataset = _innermost(dataset)
+    dataset = next(leaf_configs(dataset))
     if dataset.get('ann_file'):
         return InputError(f'{_annotation_file(dataset)} has no image with an annotation of the classes of the config: check '
                           'metainfo.classes, filter_cfg and the category ids')
@@ -181,18 +207,11 @@ def data_set_error(dataset: dict, error: Exception) -> Exception:
         return sentence
     if 'need at least one array' in str(error):    # what mmengine's data set says of an empty list
         return empty_data_set(dataset)
-    dataset = _innermost(dataset)
+    dataset = next(leaf_configs(dataset))
     if not dataset.get('ann_file'):
         return error
     return InputError(
         f'{_annotation_file(dataset)} cannot be read ({type(error).__name__}: {" ".join(str(error).split())})')
-
-
-def _innermost(dataset: dict) -> dict:
-    """The config inside wrappers such as RepeatDataset and ConcatDataset."""
-    while 'dataset' in dataset or 'datasets' in dataset:
-        dataset = dataset['dataset'] if 'dataset' in dataset else dataset['datasets'][0]
-    return dataset
 
 
 def _annotation_file(dataset: dict) -> Path:

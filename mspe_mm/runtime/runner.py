@@ -19,9 +19,10 @@ from ..layers.patch_embed import MultiScalePatchEmbed
 from ..models.adapter import AdapterMismatchError, load_adapter
 from ..models.checkpoint import check_fits, named_for, read_checkpoint, weights_of
 from ..models.find import find_patch_embed
-from .data_checks import check_data, data_set_error, empty_data_set
+from . import config_bases  # noqa: F401  finds the configs of this package
+from .data_checks import check_data, check_ends, data_set_error, empty_data_set
 from .fileio import latest_checkpoint
-from .hooks import SafeCheckpointHook, SoundTrainingHook
+from .hooks import AdapterHook, SafeCheckpointHook, SoundTrainingHook
 from .randomness import RandomStateHook, seed_samples, with_seeded_samples
 from .unwrap import unwrapped
 
@@ -55,21 +56,27 @@ def _option(cfg: Config, error: AdapterMismatchError) -> str:
 
 
 def _pretrained_files(model: nn.Module) -> set[str]:
-    found = set()
-    for module in model.modules():
-        settings = getattr(module, 'init_cfg', None)
-        for one in settings if isinstance(settings, list) else [settings]:
-            if isinstance(one, dict) and 'Pretrained' in str(one.get('type')) and one.get('checkpoint'):
-                found.add(one['checkpoint'])
-    return found
+    found = {_pretrained_file(getattr(module, 'init_cfg', None)) for module in model.modules()}
+    return {path for path in found if path is not None}
+
+
+def _pretrained_file(init_cfg: dict | list | None) -> str | None:
+    """The file of weights that an ``init_cfg`` names, if it does."""
+    for one in init_cfg if isinstance(init_cfg, list) else [init_cfg]:
+        if isinstance(one, dict) and 'Pretrained' in str(one.get('type')) and one.get('checkpoint'):
+            return one['checkpoint']
+    return None
 
 
 @RUNNERS.register_module()
 class MSPERunner(Runner):
-    """A ``Runner`` that refuses what the host would only warn of, loads adapters, and runs distributed on CPUs too.
+    """A ``Runner`` that refuses what the host only warns of, loads and writes adapters, and runs distributed on CPUs too.
 
-    ``adapter`` of the config names an adapter file that is loaded after the base checkpoint.
+    ``adapter`` of the config names an adapter file that is loaded after the base checkpoint. A run that tunes patch kernels
+    writes one, also if its config has no ``AdapterHook``.
     """
+
+    _needs_all_weights = False    # whether the checkpoint has to have what a missing file of pretrained weights would give
 
     def build_model(self, model: nn.Module | dict) -> nn.Module:
         try:
@@ -102,8 +109,11 @@ class MSPERunner(Runner):
             seed_samples(self._train_dataloader)
         built = super().build_train_loop(loop)
         if built is not loop:
+            check_ends(built)
             self.register_hook(RandomStateHook(built.dataloader))
             self.register_hook(SoundTrainingHook())
+            if getattr(self._bare_model, 'freezes', False) and not any(isinstance(hook, AdapterHook) for hook in self.hooks):
+                self.register_hook(AdapterHook())
         return built
 
     def setup_env(self, env_cfg: dict) -> None:
@@ -127,24 +137,28 @@ class MSPERunner(Runner):
         return loader
 
     def _init_model_weights(self) -> None:
-        """The host's, which would run the code of files that ``init_cfg`` names: they are read safely before."""
+        """The host's, without files of pretrained weights that a checkpoint replaces.
+
+        The host would run the code of such files: they are read safely before.
+        """
         for module in unwrapped(self.model).modules():
-            self._check_init_cfg(module)
+            self._leave_out_pretrained(module)
         for path in _pretrained_files(self.model):
             read_checkpoint(path)
         super()._init_model_weights()
 
-    def _check_init_cfg(self, module: nn.Module) -> None:
-        """Refuse a file of pretrained weights that is missing, or leave it out where a whole checkpoint is loaded anyway."""
-        settings = getattr(module, 'init_cfg', None)
-        path = settings.get('checkpoint') if isinstance(settings, dict) else None
-        if not isinstance(path, str) or '://' in path or Path(path).is_file():
+    def _leave_out_pretrained(self, module: nn.Module) -> None:
+        """Remove ``init_cfg`` of a file of weights if a checkpoint has them all, and refuse a file that is missing."""
+        path = _pretrained_file(getattr(module, 'init_cfg', None))
+        if path is None:
             return
-        if self._resume or (self._load_from and self.cfg.get('strict_load')):
+        missing = '://' not in path and not Path(path).is_file()
+        if self._resume or (self._load_from and (missing or self.cfg.get('strict_load'))):
+            self._needs_all_weights = not self._resume
             module.init_cfg = None
-            return
-        raise InputError(f'{path}, which init_cfg of {type(module).__name__} names, does not exist: correct the path, or '
-                         'set that init_cfg to None')
+        elif missing:
+            raise InputError(f'{path}, which init_cfg of {type(module).__name__} names, does not exist: correct the path, '
+                             'set that init_cfg to None, or give a whole checkpoint by load_from')
 
     def load_or_resume(self) -> None:
         fresh = not self._has_loaded
@@ -186,7 +200,7 @@ class MSPERunner(Runner):
         for pattern, replacement in revise_keys:
             state_dict = {re.sub(pattern, replacement, key): value for key, value in state_dict.items()}
         state_dict = named_for(self._bare_model, state_dict)
-        if strict or self.cfg.get('strict_load', False):
+        if strict or self._needs_all_weights or self.cfg.get('strict_load', False):
             check_fits(self._bare_model, state_dict, filename)
         load_state_dict(self._bare_model, state_dict, strict=False, logger='current')
         self._has_loaded = True

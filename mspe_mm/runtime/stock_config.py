@@ -3,19 +3,21 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
+from importlib import import_module
 
 from mmengine.config import Config
 from mmengine.registry import MODELS
-from mmengine.utils import import_modules_from_strings
 
 from ..errors import InputError
 from ..layers.resolution import default_kernel_sizes
 from ..tuning.tuned_model import TunedModel
+from .config_errors import PLUGINS
+from .data_checks import leaf_configs
 
 PRIOR_CORRELATION = 0.99
 """Correlation of neighbouring pixels that untuned kernels are resized for: that of photographs."""
 
-PACKAGES = {'mmseg': 'mspe_mm.seg', 'mmdet': 'mspe_mm.det', 'mmengine': 'mspe_mm.cls'}
 BACKBONES = {'VisionTransformer': 'MSPEViT', 'ViT': 'MSPEViTDet'}
 """Stock backbones that have an MSPE version; others are given the layer by ``patch_embed``."""
 
@@ -34,12 +36,14 @@ def with_mspe(cfg: Config, correlation: float = PRIOR_CORRELATION) -> Config:
     """
     cfg = copy.deepcopy(cfg)
     scope = cfg.get('default_scope')
-    if scope not in PACKAGES:
-        raise InputError(f'default_scope is {scope!r}: give a config of {", ".join(PACKAGES)}')
-    imports = cfg.get('custom_imports') or dict(imports=[])
-    names = [imports['imports']] if isinstance(imports['imports'], str) else list(imports['imports'])
-    cfg.custom_imports = dict(imports=list(dict.fromkeys([*names, PACKAGES[scope]])), allow_failed_imports=False)
-    import_modules_from_strings(**cfg.custom_imports)
+    if scope not in PLUGINS:
+        raise InputError(f'default_scope of {cfg.filename or "the config"} is {scope!r}: it must be one of '
+                         f'{", ".join(PLUGINS)}')
+    if not isinstance(cfg.model.type, str):
+        raise InputError(f'{cfg.filename or "the config"} names classes, as pure Python configs do: give a config that '
+                         'names types by strings')
+    add_import(cfg, PLUGINS[scope])
+    import_module(PLUGINS[scope])
     model_class = _registered(cfg.model.type, scope)
     if not (isinstance(model_class, type) and issubclass(model_class, TunedModel)):
         _convert_model(cfg, scope, correlation)
@@ -53,23 +57,31 @@ def _registered(name: str, scope: str) -> type | None:
         return registry.get(name)
 
 
+def add_import(cfg: Config, module: str) -> None:
+    """Have a config import a module, in place."""
+    imports = (cfg.get('custom_imports') or {}).get('imports', [])
+    names = [imports] if isinstance(imports, str) else list(imports)
+    cfg.custom_imports = dict(imports=list(dict.fromkeys([*names, module])), allow_failed_imports=False)
+
+
 def _convert_model(cfg: Config, scope: str, correlation: float) -> None:
     model, downsampling = cfg.model, dict(correlation=correlation)
     target = 'MSPEClassifier' if model.type == 'TimmClassifier' else f'MSPE{model.type}'
     if _registered(target, scope) is None:
-        raise InputError(f'there is no {target}: the model {model.type!r} cannot be given the MSPE layer by its config')
+        raise InputError(f'there is no {target}, so the model {model.type!r} of {cfg.filename or "the config"} cannot be '
+                         'given the MSPE layer by its config: in Python, mspe_mm.convert_patch_embed converts its backbone')
     resolution = None if scope == 'mmengine' else base_resolution(cfg)
     model.type = target
     if scope == 'mmengine':
         model.patch_embed = dict(downsampling=downsampling)
         return
-    # Whole images have any aspect ratio, and the base grid would squeeze them.
-    whole = scope == 'mmseg' and (model.get('test_cfg') or {}).get('mode', 'whole') == 'whole'
-    backbone = model.backbone
-    settings = dict(kernel_policy='isotropic' if whole else 'fixed', downsampling=downsampling)
-    if backbone.type in BACKBONES or backbone.type in BACKBONES.values():
-        backbone.type = BACKBONES.get(backbone.type, backbone.type)
+    backbone, settings = model.backbone, dict(downsampling=downsampling)
+    if scope == 'mmseg' and (model.get('test_cfg') or {}).get('mode', 'whole') == 'whole':
+        settings['kernel_policy'] = 'isotropic'    # whole images have any aspect ratio, and the base grid would squeeze them
+    ours = backbone.type in BACKBONES or backbone.type in BACKBONES.values()
+    if ours and _pair(backbone.get('img_size')) == resolution:
         patch_size = backbone.get('patch_size', 16)
+        backbone.type = BACKBONES.get(backbone.type, backbone.type)
         backbone.update(settings, kernel_sizes=default_kernel_sizes(patch_size))
     else:
         model.patch_embed = dict(base_resolution=resolution, **settings)
@@ -86,27 +98,35 @@ def _convert_model(cfg: Config, scope: str, correlation: float) -> None:
 def base_resolution(cfg: Config) -> tuple[int, int]:
     """(height, width) in pixels that a config's model was trained at.
 
-    A segmentor's is its ``backbone.img_size``; where whole images are tested, a square of the short side to which the test
-    pipeline resizes them; its crop, or the ``data_preprocessor.size``. A detector's is its ``backbone.img_size``, or the
-    square canvas that holds the images of its test pipeline.
+    A segmentor's is the size of its training batches (``data_preprocessor.size``, ``crop_size``), of its sliding windows,
+    ``backbone.img_size``, or where whole images are tested a square of the short side to which the test pipeline resizes
+    them. A detector's is ``backbone.img_size``, or the square canvas that holds the images of its test pipeline.
 
     Raises:
         InputError: If the config says none of these.
     """
     model = cfg.model
-    stated, whole = model.backbone.get('img_size'), None
-    test_cfg, preprocessor = model.get('test_cfg') or {}, model.get('data_preprocessor') or {}
-    scales = [step['scale'] for step in _test_pipeline(cfg) if step['type'] in ('Resize', 'ResizeIfLarger')]
-    if stated is None and scales:
-        scale = (scales[0], ) if isinstance(scales[0], int) else tuple(scales[0])
-        if cfg.get('default_scope') == 'mmdet':
-            return (math.ceil(max(scale) / 32) * 32, ) * 2
-        whole = min(scale) if test_cfg.get('mode', 'whole') == 'whole' else None
-    for value in (stated, whole, test_cfg.get('crop_size'), preprocessor.get('size'), cfg.get('crop_size')):
-        if value is not None:
-            return (value, value) if isinstance(value, int) else tuple(value)
+    stated = _pair(model.backbone.get('img_size'))
+    scales = [_pair(step['scale']) for pipeline in _pipelines(cfg) for step in pipeline
+              if step.get('type') in ('Resize', 'ResizeIfLarger') and step.get('scale')]
+    if cfg.get('default_scope') == 'mmdet':
+        if scales and stated is None:
+            return (math.ceil(max(scales[0]) / 32) * 32, ) * 2
+        found = [stated]
+    else:
+        test_cfg, preprocessor = model.get('test_cfg') or {}, model.get('data_preprocessor') or {}
+        whole = scales and test_cfg.get('mode', 'whole') == 'whole'
+        found = [*map(_pair, (preprocessor.get('size'), cfg.get('crop_size'), test_cfg.get('crop_size'))), stated,
+                 _pair(min(scales[0])) if whole else None]
+    for size in found:
+        if size is not None:
+            return size
     raise InputError(f'{cfg.filename or "the config"} does not say at which resolution its model was trained: add '
                      'model.backbone.img_size or crop_size')
+
+
+def _pair(size: int | Sequence[int] | None) -> tuple[int, int] | None:
+    return (size, size) if isinstance(size, int) else size and (size[0], size[1])
 
 
 def keep_small_images(cfg: Config) -> None:
@@ -117,16 +137,12 @@ def keep_small_images(cfg: Config) -> None:
     test_cfg = cfg.model.get('test_cfg') or {}
     for pipeline in _pipelines(cfg):
         for step in pipeline:
-            if step['type'] == 'Resize' and step.get('scale') is not None:
+            if step.get('type') == 'Resize' and step.get('scale') is not None:
                 step['type'] = 'ResizeIfLarger'
                 if test_cfg.get('mode') == 'slide' and step.get('keep_ratio'):
                     test_cfg.setdefault('scale', step['scale'])
-            elif step['type'] == 'TimmTransform':
+            elif step.get('type') == 'TimmTransform':
                 step['keep_small'] = True
-
-
-def _test_pipeline(cfg: Config) -> list[dict]:
-    return next(iter(_pipelines(cfg)), [])
 
 
 def test_dataset(cfg: Config) -> dict:
@@ -135,73 +151,15 @@ def test_dataset(cfg: Config) -> dict:
     Raises:
         InputError: If there is none with a pipeline.
     """
-    dataset = _leaf((cfg.get('test_dataloader') or {}).get('dataset'))
-    if not dataset.get('pipeline'):
+    loader = cfg.get('test_dataloader') or {}
+    found = [leaf for leaf in (leaf_configs(loader['dataset']) if loader.get('dataset') else []) if leaf.get('pipeline')]
+    if not found:
         raise InputError(f'{cfg.filename or "the config"} has no test_dataloader whose dataset has a pipeline: it says how '
                          'images are prepared')
-    return dataset
-
-
-def _leaf(dataset: dict | None) -> dict:
-    while dataset and 'pipeline' not in dataset and ('dataset' in dataset or 'datasets' in dataset):
-        dataset = dataset.get('dataset') or dataset['datasets'][0]
-    return dataset or {}
+    return found[0]
 
 
 def _pipelines(cfg: Config) -> list[list[dict]]:
-    found = []
-    for key in ('test_dataloader', 'val_dataloader'):
-        dataset = _leaf((cfg.get(key) or {}).get('dataset'))
-        if dataset.get('pipeline'):
-            found.append(dataset['pipeline'])
-    if cfg.get('test_pipeline'):
-        found.append(cfg['test_pipeline'])
-    return found
-
-
-IMAGES_SEEN = 5 * 20210
-"""Training images of the paper's five epochs of ADE20K, for data sets that are read without epochs."""
-
-
-def tuning_config(cfg: Config, checkpoint: str) -> Config:
-    """The config that tunes the patch embedding of a stock model, by the paper's schedule.
-
-    The data, the batch size and the sampler are those of ``cfg``. A sampler without epochs (mmseg's ``InfiniteSampler``)
-    gets a schedule of iterations that sees as many images as the paper's.
-
-    Args:
-        cfg: The config that the model was trained with.
-        checkpoint: Its weights.
-
-    Raises:
-        InputError: As :func:`with_mspe`, or if the config has no training data.
-    """
-    cfg = with_mspe(cfg)
-    loader = cfg.get('train_dataloader')
-    if not loader:
-        raise InputError(f'{cfg.filename or "the config"} has no train_dataloader: give the config that the model was '
-                         'trained with')
-    scope = cfg.default_scope
-    cfg.model.tuning = dict(objective='both' if scope == 'mmseg' else 'task')
-    for part in (cfg.model, cfg.model.get('backbone') or {}):
-        part.pop('pretrained', None)
-        part.pop('init_cfg', None)    # load_from has all weights
-    by_epoch = (loader.get('sampler') or {}).get('type') != 'InfiniteSampler'
-    length = 5 if by_epoch else max(1, math.ceil(IMAGES_SEEN / loader.get('batch_size', 1)))
-    cfg.optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=1e-3, momentum=0.9, weight_decay=5e-4))
-    warm_up = 1 if by_epoch else max(1, length // 5)
-    step = dict(by_epoch=by_epoch, **(dict(convert_to_iter_based=True) if by_epoch else {}))
-    cfg.param_scheduler = [
-        dict(type='LinearLR', start_factor=0.01, begin=0, end=warm_up, **step),
-        dict(type='CosineAnnealingLR', eta_min=0, begin=warm_up, end=length, **step)]
-    interval = 1 if by_epoch else max(1, length // 5)
-    cfg.train_cfg = (dict(type='EpochBasedTrainLoop', max_epochs=length, val_interval=length) if by_epoch else
-                     dict(type='IterBasedTrainLoop', max_iters=length, val_interval=length))
-    cfg.setdefault('default_hooks', {}).checkpoint = dict(
-        type='CheckpointHook', interval=interval, by_epoch=by_epoch, max_keep_ckpts=1)
-    cfg.log_processor = dict(by_epoch=by_epoch)
-    hooks = [hook for hook in cfg.get('custom_hooks') or [] if hook['type'] != 'AdapterHook']
-    cfg.custom_hooks = [*hooks, dict(type='AdapterHook', interval=interval, by_epoch=by_epoch)]
-    cfg.load_from, cfg.resume = checkpoint, False
-    cfg.pop('work_dir', None)
-    return cfg
+    loaders = [cfg.get(key) or {} for key in ('test_dataloader', 'val_dataloader')]
+    data_sets = [leaf for loader in loaders if loader.get('dataset') for leaf in leaf_configs(loader['dataset'])]
+    return [found['pipeline'] for found in [*data_sets, dict(pipeline=cfg.get('test_pipeline'))] if found.get('pipeline')]

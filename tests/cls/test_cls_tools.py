@@ -13,7 +13,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 from PIL import Image
 from stock_helpers import TRAIN_AND_TEST, added_by_tools, assert_python_runs
-from tools_helpers import ROOT
+from tools_helpers import ROOT, validated
 
 import mspe_mm.cls  # noqa: F401
 from mspe_mm.evaluation.methods import FROM_FILES, METHODS
@@ -76,6 +76,8 @@ def test_a_sweep_has_every_row_with_its_figures(world, swept):
         assert low <= row['metrics']['top-1'] <= high
     assert (rows['vanilla', 16, 24]['token_grid'], rows['vanilla', 16, 24]['kernel_size']) == ([2, 3], [8, 8])
     assert (rows['mspe', 16, 24]['token_grid'], rows['mspe', 16, 24]['kernel_size']) == ([4, 4], [4, 6])
+    while_tuning = validated(world.folder / 'work_dirs/mspe')
+    assert rows['mspe', 8, 8]['metrics']['top-1'] == pytest.approx(while_tuning['top-1@1/4'], abs=0.01)
     assert '| mspe' in (world.folder / 'sweep/table.md').read_text()
     assert (world.folder / 'sweep/curve.png').stat().st_size > 10_000
 

@@ -11,6 +11,7 @@ from det_helpers import CLASSES
 from mmdet.visualization import DetLocalVisualizer
 from mmengine.config import Config
 from stock_helpers import TRAIN_AND_TEST, added_by_tools, assert_python_runs
+from tools_helpers import validated
 
 ROOT = Path(__file__).parents[2]
 CONFIG = '''
@@ -204,7 +205,8 @@ def test_bad_input_ends_in_one_sentence(args, sentence, tool):
                                   'vitdet_synthetic', 'vitdet_mspe_synthetic'])
 def test_configs_are_complete(name):
     cfg = Config.fromfile(ROOT / f'configs/{name}.py')
-    assert cfg.custom_imports == dict(imports=['mspe_mm.det'], allow_failed_imports=False)
+    assert cfg.custom_imports == dict(
+        imports=['mspe_mm.det', 'mspe_mm.evaluation.validation'], allow_failed_imports=False)
     assert cfg.default_scope == 'mmdet'
     assert cfg.model.data_preprocessor.img_size == cfg.model.backbone.img_size
     assert cfg.test_dataloader.dataset.pipeline[1].scale == cfg.model.backbone.img_size[::-1]
@@ -237,6 +239,8 @@ def test_multi_scale_evaluation(world, tool, capsys):
         metrics = rows[method, 64]['metrics']
         assert metrics['box AP'] == pytest.approx(100 * measured['coco/bbox_mAP'])
         assert metrics['mask APs'] == pytest.approx(100 * measured['coco/segm_mAP_s'])
+    while_tuning = validated(world / 'work_dirs/vitdet_mspe_coco128')
+    assert rows['mspe', 32]['metrics']['box AP'] == pytest.approx(100 * while_tuning['coco/bbox_mAP@1/2'], abs=0.05)
     out = capsys.readouterr().out
     assert 'box AP' in out
     assert 'mask AP50' in out

@@ -1,0 +1,79 @@
+"""The hosts' own configs, as configs that tune."""
+from pathlib import Path
+
+import mmdet
+import mmseg
+import pytest
+from mmengine.config import Config
+from mmseg.models.segmentors import EncoderDecoder
+
+from mspe_mm.errors import InputError
+from mspe_mm.models.find import find_patch_embed
+from mspe_mm.runtime import cli
+from mspe_mm.runtime.stock_config import base_resolution
+from mspe_mm.runtime.tuning_config import changes, tuning_config
+
+SEG, DET = (Path(host.__file__).parent / '.mim/configs' for host in (mmseg, mmdet))
+SMALL = [    # config, base resolution, patch size, kernel policy, objective
+    (SEG / 'segformer/segformer_mit-b0_8xb2-160k_ade20k-512x512.py', (512, 512), 4, 'isotropic', 'both'),
+    (SEG / 'segmenter/segmenter_vit-t_mask_8xb1-160k_ade20k-512x512.py', (512, 512), 16, 'fixed', 'both'),
+    (DET / 'pvt/retinanet_pvtv2-b0_fpn_1x_coco.py', (1344, 1344), 4, 'fixed', 'task')]
+LARGE = [    # config, base resolution, type of the backbone
+    (SEG / 'setr/setr_vit-l_mla_8xb2-160k_ade20k-512x512.py', (512, 512), 'MSPEViT'),
+    (SEG / 'setr/setr_vit-l_naive_8xb1-80k_cityscapes-768x768.py', (768, 768), 'MSPEViT'),
+    (SEG / 'vit/vit_vit-b16-ln_mln_upernet_8xb2-160k_ade20k-512x512.py', (512, 512), 'MSPEViT'),
+    (SEG / 'dpt/dpt_vit-b16_8xb2-160k_ade20k-512x512.py', (512, 512), 'VisionTransformer'),    # positions of 224 px
+    (SEG / 'beit/beit-base_upernet_8xb2-160k_ade20k-640x640.py', (640, 640), 'BEiT'),
+    (SEG / 'swin/swin-tiny-patch4-window7-in1k-pre_upernet_8xb2-160k_ade20k-512x512.py', (512, 512), 'SwinTransformer'),
+    (DET / 'swin/mask-rcnn_swin-t-p4-w7_fpn_ms-crop-3x_coco.py', (1344, 1344), 'SwinTransformer')]
+
+
+@pytest.mark.parametrize(('path', 'resolution', 'patch', 'policy', 'objective'), SMALL,
+                         ids=lambda value: getattr(value, 'stem', ''))
+def test_tuning_config_of_a_host_builds(path, resolution, patch, policy, objective):
+    cfg = tuning_config(cli.read_config(path), 'own.pth')
+    layer = find_patch_embed(cli.build_model(cfg))
+    assert (layer.base_resolution, layer.patch_size, layer.kernel_policy) == (resolution, patch, policy)
+    assert layer.downsampling.correlation == 0.99
+    assert cfg.model.tuning.objective == objective
+    assert 'init_cfg=dict' not in str(cfg.model.backbone)
+
+
+@pytest.mark.parametrize(('path', 'resolution', 'backbone'), LARGE, ids=lambda value: getattr(value, 'stem', ''))
+def test_tuning_config_reads_the_base_resolution_of_a_host(path, resolution, backbone):
+    cfg = tuning_config(cli.read_config(path), 'own.pth')
+    assert base_resolution(cfg) == resolution
+    assert cfg.model.backbone.type == backbone
+    assert cfg.model.get('patch_embed', dict(base_resolution=cfg.model.backbone.img_size)).base_resolution == resolution
+
+
+@pytest.mark.parametrize('path', [SMALL[0][0], SMALL[2][0], LARGE[0][0]], ids=lambda path: path.stem)
+def test_changes_on_top_of_the_hosts_config_are_the_tuning_config(path, tmp_path):
+    before = cli.read_config(path)
+    after = tuning_config(before, 'own.pth')
+    text = Config(changes(before.to_dict(), after.to_dict())).pretty_text
+    (tmp_path / 'tuned.py').write_text(f'_base_ = {str(path)!r}\n{text}')
+    assert Config.fromfile(tmp_path / 'tuned.py').to_dict() == {**after.to_dict(), 'work_dir': None}
+
+
+def test_tuning_config_keeps_the_epochs_of_a_sampler_that_has_some():
+    cfg = tuning_config(cli.read_config(SMALL[2][0]), 'own.pth')
+    assert (cfg.train_cfg.type, cfg.train_cfg.max_epochs) == ('EpochBasedTrainLoop', 5)
+    assert cfg.train_dataloader.sampler.type == 'DefaultSampler'
+
+
+def test_tuning_config_sees_the_papers_images_without_epochs():
+    cfg = tuning_config(cli.read_config(SMALL[0][0]), 'own.pth')
+    assert cfg.train_cfg.type == 'IterBasedTrainLoop'
+    assert 0 <= cfg.train_cfg.max_iters * cfg.train_dataloader.batch_size - 5 * 20210 < cfg.train_dataloader.batch_size
+    assert cfg.param_scheduler[1].end == cfg.train_cfg.max_iters
+
+
+def test_tuning_config_refuses_a_model_without_counterpart():
+    with pytest.raises(InputError, match='there is no MSPEDINO, so the model'):
+        tuning_config(cli.read_config(DET / 'dino/dino-4scale_r50_8xb2-12e_coco.py'), 'own.pth')
+
+
+def test_tuning_config_refuses_a_config_of_classes():
+    with pytest.raises(InputError, match='names classes, as pure Python configs'):
+        tuning_config(Config(dict(default_scope='mmseg', model=dict(type=EncoderDecoder))), 'own.pth')

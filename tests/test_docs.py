@@ -38,7 +38,7 @@ MODEL = dict(
                       backbone='embed_dims=8, num_layers=[1, 1, 1, 1], num_heads=[1, 1, 2, 2]'))
 SNIPPETS = [
     pytest.param(path.name, text, id=f'{path.name}-{number}')
-    for path in (ROOT / 'README.md', ROOT / 'docs/own_model.md')
+    for path in (ROOT / 'docs/settings.md', ROOT / 'docs/own_model.md')
     for number, text in enumerate(re.findall(r'```python\n(.*?)```', path.read_text(), re.DOTALL))
     if re.match(r'_base_ = ', text)]
 SHORT = ('train_cfg.max_iters=1', 'train_cfg.val_interval=1', 'load_from=my_setr.pth', 'val_cfg.num_images=1')

@@ -1,0 +1,23 @@
+# What each part of setr_mspe_mixed_synthetic.py is worth on the generated set. Each variant changes one part; `paper_5e` is
+# the recipe of setr_mspe_synthetic.py, and `k_passes` sees as many images in student passes as `default`.
+base = '../setr_mspe_mixed_synthetic.py'
+seeds = (0, 1, 2)
+resolutions = (16, 32, 48, 64, 96)
+kernels, context, tuning = 'model.backbone.kernel_sizes', 'model.backbone.context', 'model.tuning'
+epochs, steps = 'train_cfg.max_epochs', 'param_scheduler.0.total_steps'
+variants = dict(
+    default={},
+    no_context={context: 0},
+    context_2={context: 2},
+    context_4={context: 4},
+    four_kernels={kernels: (4, 8, 12, 16)},
+    eight_kernels={kernels: (1, 2, 3, 4, 6, 8, 12, 16)},
+    no_correlation={'model.backbone.downsampling.correlation': 0.},
+    task={'model.tuning.objective': 'task'},
+    distill={'model.tuning.objective': 'distill'},
+    epochs_2={epochs: 2, steps: 2},
+    epochs_5={epochs: 5, steps: 5},
+    epochs_20={epochs: 20, steps: 20},
+    k_passes={tuning: dict(type='MultiResolutionObjective', objective='both', sampling='partition'), epochs: 2, steps: 2},
+    low_rate={'optim_wrapper.optimizer.lr': 3e-4, 'param_scheduler.0.eta_max': 3e-4},
+    high_rate={'optim_wrapper.optimizer.lr': 3e-3, 'param_scheduler.0.eta_max': 3e-3})

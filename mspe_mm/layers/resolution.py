@@ -135,7 +135,7 @@ def check_sampling(sampling: str) -> None:
         raise ValueError(f'unknown sampling {sampling!r}: choose one of {", ".join(SAMPLINGS)}')
 
 
-def resolution_for(image_size: tuple[int, int], patch: tuple[int, int], base_patch: int) -> tuple[int, int]:
+def resolution_for(image_size: Sequence[int], patch: tuple[int, int], base_patch: int) -> tuple[int, int]:
     """(height, width) in pixels at which a base image has patches of ``patch`` pixels.
 
     Args:

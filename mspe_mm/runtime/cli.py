@@ -311,6 +311,8 @@ def run(main: Callable[[], None], fast_products: bool = True) -> None:
         with (sigterm_as_exit(), trusting_checkpoints(TRUST.parse_known_args()[0].trust_checkpoint),
               fast_cpu_products(fast_products)):
             main()
+            if torch.distributed.is_initialized():    # threads of gloo that still run at the exit can abort the process
+                torch.distributed.destroy_process_group()
     except UntrustedCheckpointError as error:
         sys.exit(f'error: {error}; pass --trust-checkpoint if you trust its source')
     except InputError as error:

@@ -75,7 +75,7 @@ def _convert_model(cfg: Config, scope: str, correlation: float) -> None:
     if scope == 'mmengine':
         model.patch_embed = dict(downsampling=downsampling)
         return
-    backbone, settings = model.backbone, dict(downsampling=downsampling)
+    backbone, settings = model.backbone, dict(kernel_policy='fixed', downsampling=downsampling)
     if scope == 'mmseg' and (model.get('test_cfg') or {}).get('mode', 'whole') == 'whole':
         settings['kernel_policy'] = 'isotropic'    # whole images have any aspect ratio, and the base grid would squeeze them
     ours = backbone.type in BACKBONES or backbone.type in BACKBONES.values()

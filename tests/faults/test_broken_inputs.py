@@ -184,9 +184,9 @@ CONFIGS = {
     'empty': ('', 'has no model'),
     'a list as model': ('model = [1]', 'has no model'),
     'missing package': ("custom_imports = dict(imports=['no_such_package'], allow_failed_imports=False)", 'cannot be read'),
-    'pretrained file that is missing': ("model = dict(backbone=dict(init_cfg=dict(type='Pretrained', "
-                                        "checkpoint='gone.pth')))",
-                                        'gone.pth, which init_cfg of VisionTransformer names, does not exist'),
+    'pretrained file that is missing': ("load_from = None\nmodel = dict(tuning=None, "
+                                        "backbone=dict(init_cfg=dict(type='Pretrained', checkpoint='gone.pth')))",
+                                        'gone.pth, which init_cfg of MSPEViT names, does not exist'),
 }
 
 
@@ -194,7 +194,7 @@ CONFIGS = {
 def test_config_is_refused(world, capsys, case):
     text, sentence = CONFIGS[case]
     path = world.folder / 'broken.py'
-    based = "_base_ = './base.py'\n" if 'init_cfg' in str(text) else ''
+    based = "_base_ = './mspe.py'\n" if 'init_cfg' in str(text) else ''
     path.write_bytes(text if isinstance(text, bytes) else (based + text).encode())
     assert sentence in refusal(world, capsys, 'train.py', 'broken.py')
 

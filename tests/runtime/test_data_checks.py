@@ -12,6 +12,8 @@ from mmengine.registry import init_default_scope
 from mspe_mm.errors import InputError
 from mspe_mm.runtime.data_checks import CheckedLoading, DataCheckHook, check_data, empty_data_set
 
+LOOP = SimpleNamespace(dataloader=SimpleNamespace(sampler=None, batch_sampler=None))
+
 
 @pytest.fixture(autouse=True)
 def _mmseg_scope():
@@ -142,7 +144,8 @@ def test_data_check_hook_checks_the_data_of_every_loop(sample, tmp_path):
     hook = DataCheckHook()
     for loop in ('train', 'val', 'test'):
         data = dataset_of(sample, tmp_path, LOADING)
-        runner = SimpleNamespace(model=segmentor(), val_loop=None, **{f'{loop}_dataloader': SimpleNamespace(dataset=data)})
+        runner = SimpleNamespace(model=segmentor(), train_loop=LOOP, val_loop=None,
+                                 **{f'{loop}_dataloader': SimpleNamespace(dataset=data)})
         getattr(hook, f'before_{loop}')(runner)
         assert all(isinstance(step, CheckedLoading) for step in data.pipeline.transforms)
 
@@ -150,7 +153,7 @@ def test_data_check_hook_checks_the_data_of_every_loop(sample, tmp_path):
 def test_data_check_hook_checks_the_data_of_the_validation_before_a_training(sample, tmp_path):
     train, val = (SimpleNamespace(dataset=dataset_of(sample, tmp_path, LOADING)) for _ in range(2))
     DataCheckHook().before_train(
-        SimpleNamespace(model=segmentor(), val_loop=True, train_dataloader=train, val_dataloader=val))
+        SimpleNamespace(model=segmentor(), train_loop=LOOP, val_loop=True, train_dataloader=train, val_dataloader=val))
     for loader in (train, val):
         assert all(isinstance(step, CheckedLoading) for step in loader.dataset.pipeline.transforms)
 

@@ -44,7 +44,8 @@ def test_tuning_config_reads_the_base_resolution_of_a_host(path, resolution, bac
     cfg = tuning_config(cli.read_config(path), 'own.pth')
     assert base_resolution(cfg) == resolution
     assert cfg.model.backbone.type == backbone
-    assert cfg.model.get('patch_embed', dict(base_resolution=cfg.model.backbone.img_size)).base_resolution == resolution
+    layer = cfg.model.get('patch_embed') or cfg.model.backbone
+    assert layer.get('base_resolution', layer.get('img_size')) == resolution
 
 
 @pytest.mark.parametrize('path', [SMALL[0][0], SMALL[2][0], LARGE[0][0]], ids=lambda path: path.stem)

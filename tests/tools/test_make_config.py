@@ -122,7 +122,7 @@ def test_make_config_refuses_in_one_sentence(world, given, checkpoint, out, sent
                                             "type='ResNetV1c', depth=18))")
     (world.folder / 'test_only.py').write_text("_base_ = './own.py'\ntrain_dataloader = None")
     (world.folder / 'untold.py').write_text("_base_ = './own.py'\nmodel = dict(data_preprocessor=dict(size=None), "
-                                            "backbone=dict(img_size=None))")
+                                            "backbone=dict(img_size=None), test_cfg=dict(mode='slide'))")
     assert sentence in world.fails('make_config.py', given, checkpoint, out)
     assert not (world.folder / 'new.py').exists()
 

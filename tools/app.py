@@ -12,6 +12,7 @@ from mspe_mm.app.comparison import compare
 from mspe_mm.app.page import make_page, serve
 from mspe_mm.inference.predictor import load
 from mspe_mm.runtime import cli
+from mspe_mm.runtime.fast_products import fast_cpu_products
 
 
 def parse_args():
@@ -36,7 +37,8 @@ def main():
     base, rows = layer.base_resolution, layer.grid_size[0]
 
     def compare_at(image, height):
-        return compare(predictor, image, *cli.full_sizes([[height]], base))
+        with fast_cpu_products():    # in this thread, too
+            return compare(predictor, image, *cli.full_sizes([[height]], base))
 
     page = make_page(compare_at, f'{Path(args.config).stem}: methods at low resolution', (rows, base[0]))
     serve(page, args.host, args.port)

@@ -29,7 +29,7 @@ def compare(predictor: Predictor, image: Image.Image, resolution: tuple[int, int
 
     Returns:
         Pictures with captions: the image as the model sees it, then an overlay of each of :data:`UNTUNED`, and of ``mspe``
-        if the model is tuned. The captions have the milliseconds of the model, from the prepared image to the prediction. Of a
+        if the model is tuned. The captions have the milliseconds of the model, from prepared image to prediction. Of a
         method that cannot run at the resolution, the picture is the bare image.
     """
     layer = predictor.model.mspe_layer

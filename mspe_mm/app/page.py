@@ -63,14 +63,18 @@ def serve(page: Blocks, host: str, port: int | None) -> None:
         InputError: If the port is taken, or the address is none of this machine.
     """
     import gradio
+    from starlette.middleware import Middleware
 
     theme = gradio.themes.Default(font=FONTS[0], font_mono=FONTS[1])
     try:
-        page.launch(server_name=host, server_port=port, share=False, ssr_mode=False, theme=theme, footer_links=[],
-                    show_error=True, app_kwargs=dict(middleware=[(_policed, (), {})]))
+        _, address, _ = page.launch(
+            server_name=host, server_port=port, share=False, ssr_mode=False, theme=theme, footer_links=[], show_error=True,
+            app_kwargs=dict(middleware=[Middleware(_policed)]), quiet=True, prevent_thread_lock=True)
     except OSError as error:
         raise InputError(f'the page cannot be served at {host}, port {port or "7860 to 7959"}: give another --port or '
                          '--host') from error
+    print(f'the page is at {address}; Ctrl-C ends it', flush=True)
+    page.block_thread()
 
 
 def _policed(app: Callable) -> Callable:

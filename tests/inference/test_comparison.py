@@ -17,6 +17,7 @@ from mspe_mm.app.comparison import compare
 from mspe_mm.evaluation.report import LABELS
 from mspe_mm.evaluation.sweep import prepared
 from mspe_mm.inference.overlay import overlay
+from mspe_mm.runtime.data_checks import check_data
 
 TASKS = ('segmentation', 'detection', 'classification')
 METHODS = ('vanilla', 'img_resize', 'flexivit', 'prior', 'mspe')
@@ -44,7 +45,9 @@ def quarter(predictor):
 def by_the_sweep(predictor, method, resolution, path):
     """What the sweep predicts on an image of the test set."""
     with prepared(SimpleNamespace(cfg=predictor.model.cfg, model=predictor.model), method, resolution) as (loader, _, _):
-        for item in DATASETS.build(loader.dataset):
+        dataset = DATASETS.build(loader.dataset)
+        check_data(dataset, predictor.model)
+        for item in dataset:
             if os.path.realpath(item['data_samples'].img_path) == os.path.realpath(path):
                 return predictor.model.test_step({key: [value] for key, value in item.items()})[0]
     raise AssertionError(f'{path} is not in the test set')
@@ -79,8 +82,8 @@ def test_compare_shows_first_the_image_as_the_model_sees_it(task):
 
 @of('segmentation')
 def test_compare_shows_mspe_of_tuned_models_only(task):
-    for checkpoint, adapter, count in (('stock.pth', None, 5), ('stock.pth', 'adapter.safetensors', 6), ('merged.pth', None, 6)):
-        predictor = mspe_mm.load('mspe.py', checkpoint, adapter, device='cpu')
+    for count, files in ((5, ['stock.pth']), (6, ['stock.pth', 'adapter.safetensors']), (6, ['merged.pth'])):
+        predictor = mspe_mm.load('mspe.py', *files, device='cpu')
         layer = predictor.model.mspe_layer
         assert len(compare(predictor, Image.open(task.images[0]), (32, 32))) == count
         assert predictor.model.mspe_layer is layer    # as it was

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from ..evaluation.methods import may_fail, restores_image, using_method
 from ..evaluation.report import LABELS
@@ -30,25 +30,26 @@ def compare(predictor: Predictor, image: Image.Image, resolution: tuple[int, int
     Returns:
         Pictures with captions: the image as the model sees it, then an overlay of each of :data:`UNTUNED`, and of ``mspe``
         if the model is tuned. The captions have the milliseconds of the model, from prepared image to prediction. Of a
-        method that cannot run at the resolution, the picture is the bare image.
+        method that cannot run at the resolution, the picture is the bare image. All pictures have one size.
     """
     layer = predictor.model.mspe_layer
     image = image.convert('RGB')
     image.thumbnail((max(LONGEST_SIDE, *layer.base_resolution), ) * 2)
     pixels = np.asarray(image)
     seen = _as_seen(predictor.model, image, resolution)
-    pictures = [(seen[0], 'The image at {} × {} px'.format(*seen[1]))]
+    shown = ImageOps.contain(seen, enlarged(pixels).shape[1::-1], Image.NEAREST)
+    pictures = [(shown, f'The image at {seen.height} × {seen.width} px')]
     for method in (*UNTUNED, 'mspe') if layer.is_tuned() else UNTUNED:
         try:
             sample, seconds = _predict(predictor.model, method, image, resolution)
         except (AssertionError, RuntimeError, ValueError) as error:
             if not (may_fail(method) and tuple(resolution) != layer.base_resolution and can_be_of_size(error)):
                 raise
-            pictures.append((image, f'{LABELS[method]}: cannot run at this size'))
+            pictures.append((Image.fromarray(enlarged(pixels)), f'{LABELS[method]}: cannot run at this size'))
         else:
             picture = overlay(pixels, sample, predictor.classes, predictor.palette)
             pictures.append((picture, f'{LABELS[method]}: {1000 * seconds:.1f} ms'))
-    return pictures
+    return _of_one_size(pictures)
 
 
 def _predict(model: torch.nn.Module, method: str, image: Image.Image, resolution: tuple[int, int]) -> tuple:
@@ -65,11 +66,21 @@ def _predict(model: torch.nn.Module, method: str, image: Image.Image, resolution
         return sample, now() - start
 
 
-def _as_seen(model: torch.nn.Module, image: Image.Image, resolution: tuple[int, int]) -> tuple[Image.Image, torch.Size]:
-    """The image as the pipeline prepares it for the model, and its (height, width) in pixels."""
+def _as_seen(model: torch.nn.Module, image: Image.Image, resolution: tuple[int, int]) -> Image.Image:
+    """The image as the pipeline prepares it for the model."""
     predictor = Predictor(model, resolution)
-    inputs = predictor.prepare(predictor.read(image))['inputs']    # (3, h, w) bytes, BGR unless of timm
-    pixels = inputs.permute(1, 2, 0).numpy()
+    pixels = predictor.prepare(predictor.read(image))['inputs'].permute(1, 2, 0).numpy()    # bytes, BGR unless of timm
     if model.cfg.default_scope != 'mmengine':
         pixels = pixels[..., ::-1]
-    return Image.fromarray(enlarged(np.ascontiguousarray(pixels))), inputs.shape[-2:]
+    return Image.fromarray(np.ascontiguousarray(pixels))
+
+
+def _of_one_size(pictures: list[tuple[Image.Image, str]]) -> list[tuple[Image.Image, str]]:
+    """Pictures with captions, filled up with white: their legends differ, and the page shall show all at one scale."""
+    size = tuple(max(picture.size[axis] for picture, _ in pictures) for axis in (0, 1))
+
+    def filled(picture: Image.Image) -> Image.Image:
+        canvas = Image.new('RGB', size, 'white')
+        canvas.paste(picture)
+        return canvas
+    return [(filled(picture), caption) for picture, caption in pictures]

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 KEPT_SECONDS = 3600    # Gradio keeps images in files meanwhile
 FONTS = ('system-ui', 'sans-serif'), ('ui-monospace', 'monospace')    # of the system: the themes' own come from the web
+WHOLE_GALLERY = '.grid-wrap {max-height: none !important}'    # instead of a scroll bar
 POLICY = b"default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'"
 
 
@@ -43,9 +44,9 @@ def make_page(compare: Callable[[Image.Image, int], list[tuple[Image.Image, str]
         with gradio.Row():
             image = gradio.Image(type='pil', label='Image', sources=['upload', 'clipboard'], height=260)
             height = gradio.Slider(*heights, value=max(heights[0], heights[1] // 4), step=1,
-                                   label='Height in pixels that the base resolution becomes')
-        gallery = gradio.Gallery(label='Methods', columns=3, height='auto', object_fit='contain', format='png',
-                                 interactive=False, buttons=['download', 'fullscreen'])
+                                   label='Resolution: height in pixels')
+        gallery = gradio.Gallery(show_label=False, columns=3, object_fit='contain', format='png', interactive=False,
+                                 buttons=['download', 'fullscreen'])
         gradio.on([image.change, height.release], pictures, [image, height], gallery, api_name='compare',
                   trigger_mode='always_last')
     return page
@@ -68,8 +69,8 @@ def serve(page: Blocks, host: str, port: int | None) -> None:
     theme = gradio.themes.Default(font=FONTS[0], font_mono=FONTS[1])
     try:
         _, address, _ = page.launch(
-            server_name=host, server_port=port, share=False, ssr_mode=False, theme=theme, footer_links=[], show_error=True,
-            app_kwargs=dict(middleware=[Middleware(_policed)]), quiet=True, prevent_thread_lock=True)
+            server_name=host, server_port=port, share=False, ssr_mode=False, theme=theme, css=WHOLE_GALLERY, footer_links=[],
+            show_error=True, app_kwargs=dict(middleware=[Middleware(_policed)]), quiet=True, prevent_thread_lock=True)
     except OSError as error:
         raise InputError(f'the page cannot be served at {host}, port {port or "7860 to 7959"}: give another --port or '
                          '--host') from error

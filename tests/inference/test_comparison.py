@@ -65,7 +65,8 @@ def test_compare_shows_the_predictions_of_the_sweep(task, monkeypatch):
     for method, (picture, _) in zip(METHODS, pictures[1:]):
         expected = overlay(np.asarray(image), by_the_sweep(predictor, method, resolution, path), predictor.classes,
                            predictor.palette, min_score=0.)
-        assert np.array_equal(np.asarray(picture), np.asarray(expected)), method
+        assert picture.crop((0, 0, *expected.size)) == expected, method
+    assert len({picture.size for picture, _ in pictures}) == 1
     assert len({picture.tobytes() for picture, _ in pictures[1:]}) > 2
 
 
@@ -76,8 +77,7 @@ def test_compare_shows_first_the_image_as_the_model_sees_it(task):
     height, width = quarter(predictor)
     picture, caption = compare(predictor, Image.new('RGB', (200, 200), color), (height, width))[0]
     assert caption == f'The image at {height} × {width} px'
-    assert picture.width % width == picture.height % height == 0
-    assert set(picture.getdata()) == {color}
+    assert picture.crop((0, 0, 200, 200)).getcolors() == [(200 * 200, color)]
 
 
 @of('segmentation')
@@ -103,7 +103,7 @@ def test_compare_says_where_the_stock_model_cannot_run(task):
     assert CANNOT_RUN not in [caption for _, caption in compare(predictor, image, (128, 128))]
     pictures = compare(predictor, image, (32, 32))
     assert pictures[1][1] == CANNOT_RUN
-    assert pictures[1][0] == image
+    assert pictures[1][0].crop((0, 0, 256, 256)) == image.resize((256, 256), Image.NEAREST)
     assert all(caption.endswith(' ms') for _, caption in pictures[2:])
 
 

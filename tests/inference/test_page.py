@@ -19,12 +19,12 @@ CAPTIONS = ['Vanilla', 'Image resize', 'FlexiViT', 'Prior', 'MSPE (tuned)']
 CHROMIUM = [
     '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
     '--disable-component-update', '--disable-sync', '--window-size=1100,1000']
-SECONDS = 120    # within which a page answers on a busy machine
+SECONDS = 600    # within which a page answers on a busy machine
 
 
-def start(task, *more):
+def start(task):
     return subprocess.Popen(
-        [sys.executable, ROOT / 'tools/app.py', 'mspe.py', 'stock.pth', '--adapter', 'adapter.safetensors', *more],
+        [sys.executable, ROOT / 'tools/app.py', 'mspe.py', 'stock.pth', '--adapter', 'adapter.safetensors'],
         cwd=task.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -109,8 +109,5 @@ def test_page_shows_the_methods_in_a_browser_and_asks_no_other_server(page, segm
 
 def test_page_on_a_port_that_is_taken_is_refused_in_one_sentence(page, segmentation):
     port = page.rstrip('/').rpartition(':')[2]
-    process = start(segmentation, '--port', port)
-    _, printed = process.communicate(timeout=SECONDS)
-    assert process.returncode == 1
-    assert f'error: the page cannot be served at 127.0.0.1, port {port}: give another --port' in printed
-    assert 'Traceback' not in printed
+    sentence = segmentation.world.fails('app.py', 'mspe.py', 'stock.pth', '--port', port)
+    assert f'the page cannot be served at 127.0.0.1, port {port}: give another --port' in sentence

@@ -45,6 +45,7 @@ setup(
     # Neither OpenMMLab family is named here, so that users of either can install; the extras name them.
     install_requires=['torch>=2.1', 'numpy', 'safetensors', 'matplotlib', 'prettytable', 'tqdm'],
     extras_require={
+        'app': ['gradio>=6'],
         'export': ['torch>=2.6', 'onnx>=1.17', 'onnxruntime>=1.20', 'onnxscript>=0.3'],
         'cls': ['onedl-mmengine>=0.10.12', 'timm>=1.0.31'],
         'onedl': ['onedl-mmengine>=0.10.12', 'onedl-mmcv>=2.3.6', 'onedl-mmsegmentation>=1.4.2',

@@ -108,18 +108,18 @@ def _predictions(runner: Runner, loader: torch.utils.data.DataLoader, title: str
             if warm_up:
                 runner.model.test_step(copy.deepcopy(batch))
                 warm_up = False
-            start = _now()
+            start = now()
             outputs = runner.model.test_step(batch)
-            duration = _now() - start
+            duration = now() - start
         except (AssertionError, RuntimeError, ValueError) as error:
-            if not fails_by_size or sizes in seen or not _can_be_of_size(error):
+            if not fails_by_size or sizes in seen or not can_be_of_size(error):
                 raise
             raise CannotRun(' '.join(str(error).split()) or type(error).__name__) from error
         seen.add(sizes)
         yield batch, outputs, duration
 
 
-def _can_be_of_size(error: Exception) -> bool:
+def can_be_of_size(error: Exception) -> bool:
     """Whether hosts refuse a size by such an error: an AssertionError, RuntimeError or ValueError, not of a subclass.
 
     Errors of memory, recursion, missing operations and bad input are of subclasses.
@@ -183,7 +183,8 @@ def prepared(runner: Runner, method: str, resolution: tuple[int, int], *, token_
         yield loader_cfg, used, task.batch_size(model, seen)
 
 
-def _now() -> float:
+def now() -> float:
+    """Seconds of a clock, once the GPU has done all that it was given."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter()

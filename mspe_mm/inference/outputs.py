@@ -11,9 +11,7 @@ from PIL import Image
 
 from ..errors import InputError
 from ..files import replacing
-from .painting import colors_of, enlarged, paint_instances, paint_labels, with_legend
-
-TOP = 5    # classes that are listed of a classifier
+from .overlay import best_classes, label_map, names_of, overlay
 
 
 class PredictionFolder:
@@ -75,12 +73,13 @@ class PredictionFolder:
         """
         record = dict(image=key, size=list(image.shape[:2]), resolution=list(resolution))
         if 'pred_sem_seg' in sample:
-            overlay = self._add_labels(record, name, image, sample)
+            self._add_labels(record, name, sample)
         elif 'pred_instances' in sample:
-            overlay = self._add_instances(record, image, sample)
+            self._add_instances(record, sample)
         else:
-            overlay = self._add_scores(record, image, sample)
-        record['overlay'] = self._save(overlay, f'overlays/{name}.png')
+            self._add_scores(record, sample)
+        picture = overlay(image, sample, self.classes, self.palette, self.min_score)
+        record['overlay'] = self._save(picture, f'overlays/{name}.png')
         self.records[key] = record
 
     def add_failure(self, key: str, reason: str) -> None:
@@ -96,40 +95,27 @@ class PredictionFolder:
                                                  for index, record in enumerate(records)
                                                  for detection in record.get('detections', [])])
 
-    def _add_labels(self, record: dict, name: str, image: np.ndarray, sample: BaseDataElement) -> Image.Image:
-        labels = sample.pred_sem_seg.data.squeeze(0).cpu().numpy().astype(np.int64)
-        classes = self._names(int(labels.max()) + 1)
+    def _add_labels(self, record: dict, name: str, sample: BaseDataElement) -> None:
+        labels = label_map(sample)
+        classes = names_of(self.classes, int(labels.max()) + 1)
         found, counts = np.unique(labels, return_counts=True)
         record['labels'] = self._save(
             Image.fromarray(labels.astype(np.uint8 if len(classes) <= 256 else np.uint16)), f'labels/{name}.png')
         record['shares'] = {classes[index]: round(count / labels.size, 4) for index, count in zip(found, counts.tolist())}
-        return paint_labels(image, labels, classes, colors_of(len(classes), self.palette))
 
-    def _add_instances(self, record: dict, image: np.ndarray, sample: BaseDataElement) -> Image.Image:
+    def _add_instances(self, record: dict, sample: BaseDataElement) -> None:
         found = sample.pred_instances.cpu().numpy()
-        boxes, labels, scores = found.bboxes, found.labels, found.scores
         masks = found.masks if 'masks' in found else None
-        classes = self._names(int(labels.max(initial=0)) + 1)
+        classes = names_of(self.classes, int(found.labels.max(initial=0)) + 1)
         record['detections'] = [
             dict(category_id=int(label), category=classes[label], score=round(float(score), 5),
                  bbox=[round(float(value), 3) for value in (box[0], box[1], box[2] - box[0], box[3] - box[1])],
                  **({} if masks is None else dict(segmentation=_run_lengths(masks[index]))))
-            for index, (box, label, score) in enumerate(zip(boxes, labels, scores))]
-        shown = scores >= self.min_score
-        return paint_instances(image, boxes[shown], labels[shown], scores[shown], None if masks is None else masks[shown],
-                               classes, colors_of(len(classes), self.palette))
+            for index, (box, label, score) in enumerate(zip(found.bboxes, found.labels, found.scores))]
 
-    def _add_scores(self, record: dict, image: np.ndarray, sample: BaseDataElement) -> Image.Image:
-        scores = sample.pred_score.cpu().numpy()
-        classes = self._names(len(scores))
-        best = np.argsort(-scores, kind='stable')[:TOP]
-        record['top'] = [dict(label=int(index), category=classes[index], score=round(float(scores[index]), 5))
-                         for index in best]
-        return with_legend(enlarged(image), [(None, f'{entry["category"]} {entry["score"]:.3f}') for entry in record['top']])
-
-    def _names(self, count: int) -> list[str]:
-        own = list(self.classes or [])
-        return own + [str(index) for index in range(len(own), count)]
+    def _add_scores(self, record: dict, sample: BaseDataElement) -> None:
+        record['top'] = [dict(label=index, category=name, score=round(score, 5))
+                         for index, name, score in best_classes(sample, self.classes)]
 
     def _save(self, picture: Image.Image, name: str) -> str:
         with replacing(self.folder / name) as temporary:

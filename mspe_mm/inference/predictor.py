@@ -70,6 +70,8 @@ class Predictor:
         model: A model of this package in eval mode, with its config as ``cfg``.
         resolution: (height, width) in pixels that the base resolution becomes: images are first brought to the base
             resolution and then shrunk. With None an image is brought to the base resolution if it is larger.
+        restore: With a ``resolution``: afterwards enlarge images to the base resolution again, as a model without the layer
+            wants them.
 
     Attributes:
         model: The model.
@@ -77,7 +79,7 @@ class Predictor:
         palette: Their RGB colours, or None.
     """
 
-    def __init__(self, model: nn.Module, resolution: tuple[int, int] | None = None) -> None:
+    def __init__(self, model: nn.Module, resolution: tuple[int, int] | None = None, restore: bool = False) -> None:
         self.model = model
         init_default_scope(model.cfg.default_scope)
         steps = [step for step in test_dataset(model.cfg)['pipeline'] if 'Annotations' not in step['type']]
@@ -85,7 +87,7 @@ class Predictor:
             layer = model.mspe_layer
             scale = tuple(length / base for length, base in zip(resolution, layer.base_resolution))
             steps = at_resolution(steps, scale=scale, interpolation=layer.downsampling.interpolation,
-                                  antialias=layer.downsampling.antialias)
+                                  antialias=layer.downsampling.antialias, restore=restore)
         self._load, self._prepare = Compose(steps[:1]), Compose(steps[1:])
         for part in (self._load, self._prepare):
             check_pipeline(part, model)

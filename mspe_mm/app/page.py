@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 KEPT_SECONDS = 3600    # Gradio keeps images in files meanwhile
 FONTS = ('system-ui', 'sans-serif'), ('ui-monospace', 'monospace')    # of the system: the themes' own come from the web
-WHOLE_GALLERY = '.grid-wrap {max-height: none !important}'    # instead of a scroll bar
+WHOLE_GALLERY = '.grid-wrap {max-height: none !important; overflow: visible !important}'    # instead of a scroll bar
 POLICY = b"default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'"
 
 

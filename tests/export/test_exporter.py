@@ -20,6 +20,8 @@ from mspe_mm.errors import InputError
 from mspe_mm.export.exporter import TOLERANCE, check_output, export, load_graphs
 from mspe_mm.export.formats import FORMATS, Onnx
 
+pytestmark = pytest.mark.slow
+
 SIZES = {'segmentor': [(64, 96), (16, 24), (40, 70)], 'segformer': [(32, 48)], 'swin': [(16, 24)], 'classifier': [(24, 24)],
          'detector': [(64, 64), (32, 32)]}
 """(40, 70) is no multiple of the token grid."""

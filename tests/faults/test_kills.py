@@ -13,6 +13,8 @@ import torch
 from fault_helpers import Run, die_at, equal, resumed_epoch
 from safetensors.torch import load_file
 
+pytestmark = pytest.mark.slow
+
 KILLS = [pytest.param(3, id='small'), pytest.param(24, id='long', marks=pytest.mark.faults)]
 
 

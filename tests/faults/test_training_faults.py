@@ -14,6 +14,8 @@ import torch
 from fault_helpers import Run, equal
 from safetensors.torch import load_file
 
+pytestmark = pytest.mark.slow
+
 ITERATIONS = '''
 train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', max_iters=8, val_interval=2)
 default_hooks = dict(checkpoint=dict(by_epoch=False, interval=2, max_keep_ckpts=-1))

@@ -19,6 +19,8 @@ from mspe_mm.evaluation.sweep import prepared
 from mspe_mm.inference.overlay import overlay
 from mspe_mm.runtime.data_checks import check_data
 
+pytestmark = pytest.mark.slow
+
 TASKS = ('segmentation', 'detection', 'classification')
 METHODS = ('vanilla', 'img_resize', 'flexivit', 'prior', 'mspe')
 CANNOT_RUN = 'Vanilla: cannot run at this size'

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from mspe_mm.det import MSPEViTDet
 from mspe_mm.seg import MSPEEncoderDecoder, MSPEViT
 
+pytestmark = pytest.mark.slow
+
 register_all_modules()
 
 BACKBONE = dict(img_size=(64, 96), embed_dims=16, num_layers=2, num_heads=2, out_indices=(1, ), final_norm=True)

@@ -19,6 +19,8 @@ from mspe_mm.evaluation.flops import count_flops
 from mspe_mm.runtime.compilation import LEAST_VERSION, compile_blocks, encoder_blocks
 from mspe_mm.seg import MSPEViT
 
+pytestmark = pytest.mark.slow
+
 needs_compiler = pytest.mark.skipif(digit_version(torch.__version__) < digit_version(LEAST_VERSION),
                                     reason=f'blocks are compiled from PyTorch {LEAST_VERSION} on')
 

@@ -55,3 +55,10 @@ def check_host(package: str) -> None:
         importlib.import_module(package)
     except ModuleNotFoundError as error:
         raise InputError(f'{error}; or choose other --networks') from error
+
+
+def check_network(network: str, resolutions: Sequence[int]) -> None:
+    """Raise an InputError if the host library of ``'setr'`` or ``'mask-rcnn'`` is missing, or a resolution is too small."""
+    check_host('mspe_mm.seg' if network == 'setr' else 'mspe_mm.det')
+    if network == 'mask-rcnn':
+        check_pyramid(resolutions)

@@ -122,3 +122,12 @@ def classification(tmp_path_factory) -> Task:
     classes = sorted(path.name for path in (folder / 'data/val').iterdir())
     return make_task(folder, CLASSIFICATION, 'vit_mspe_synthetic_cls', 'vit_synthetic_cls', dict(classes=classes),
                      sorted((folder / 'data/val').rglob('*.png')))
+
+
+@pytest.fixture
+def task(request, monkeypatch) -> Task:
+    """One of the tasks, by its name. The working folder is the task's, as the paths of its configs ask."""
+    task = request.getfixturevalue(request.param)
+    monkeypatch.chdir(task.folder)
+    forget_shared()
+    return task

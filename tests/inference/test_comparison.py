@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from mmengine.registry import DATASETS
 from PIL import Image
-from tools_helpers import forget_shared
 
 import mspe_mm
 from mspe_mm.app import comparison
@@ -24,16 +23,6 @@ pytestmark = pytest.mark.slow
 TASKS = ('segmentation', 'detection', 'classification')
 METHODS = ('vanilla', 'img_resize', 'flexivit', 'prior', 'mspe')
 CANNOT_RUN = 'Vanilla: cannot run at this size'
-
-
-@pytest.fixture
-def task(request):
-    task = request.getfixturevalue(request.param)
-    before = os.getcwd()
-    os.chdir(task.folder)
-    forget_shared()
-    yield task
-    os.chdir(before)
 
 
 def of(*names):

@@ -1,8 +1,6 @@
 """mspe_mm.load: stock models predict at any size, images of different sizes share a pass, threads share a predictor."""
 from __future__ import annotations
 
-import os
-
 import cv2
 import numpy as np
 import pytest
@@ -12,23 +10,12 @@ from mmdet.apis import inference_detector, init_detector
 from mmengine.config import Config
 from mmseg.apis import inference_model, init_model
 from PIL import Image
-from tools_helpers import forget_shared
 
 import mspe_mm
 from mspe_mm.data.change_resolution import imresize
 from mspe_mm.errors import InputError
 
 TASKS = ('segmentation', 'detection', 'classification')
-
-
-@pytest.fixture
-def task(request):
-    task = request.getfixturevalue(request.param)
-    before = os.getcwd()
-    os.chdir(task.folder)
-    forget_shared()
-    yield task
-    os.chdir(before)
 
 
 def of(*names):

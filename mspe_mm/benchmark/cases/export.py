@@ -17,7 +17,7 @@ from ...errors import InputError
 from ...export.exporter import load_graphs, write_graphs
 from ...export.formats import Onnx
 from ...export.graphs import outputs_of, prepared
-from ..arguments import check_host, check_pyramid, check_resolutions
+from ..arguments import check_network, check_resolutions
 from ..models import NAMES, PATCH, compiled, mask_rcnn, setr
 from ..ratios import Candidate, Comparison, Settings
 from ..timing import Step
@@ -46,9 +46,7 @@ def comparisons(settings: Settings, models: Sequence[str], networks: Sequence[st
         raise InputError('exported files are measured on the CPU in float32: give --device cpu --dtype float32')
     found = []
     for network in networks:
-        check_host('mspe_mm.seg' if network == 'setr' else 'mspe_mm.det')
-        if network == 'mask-rcnn':
-            check_pyramid([base, *resolutions])
+        check_network(network, [base, *resolutions])
         for model in models:
             for resolution in resolutions:
                 given = dict(network=network, size=model, base=base, resolution=resolution, settings=settings)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ...evaluation.methods import restores_image
 from ...layers.resize import resize_image
-from ..arguments import check_host, check_pyramid, check_resolutions
+from ..arguments import check_network, check_resolutions
 from ..models import NAMES, PATCH, compiled, mask_rcnn, setr
 from ..ratios import Candidate, Comparison, Settings
 from ..timing import Step
@@ -39,9 +39,7 @@ def comparisons(settings: Settings, models: Sequence[str], networks: Sequence[st
     check_resolutions(base, resolutions)
     found = []
     for network in networks:
-        check_host('mspe_mm.seg' if network == 'setr' else 'mspe_mm.det')
-        if network == 'mask-rcnn':
-            check_pyramid([base, *resolutions])
+        check_network(network, [base, *resolutions])
         for model in models:
             for resolution in resolutions:
                 own, fixed = (-(-resolution // PATCH))**2, (base // PATCH)**2

@@ -68,9 +68,9 @@ class MultiScalePatchEmbed(nn.Module):
     native resolution is nearest (Eq. 10), resized by PI-resize (Eq. 6) to the patch size that keeps the token grid. At the
     base resolution the output is that of the stock convolution, bit for bit.
 
-    The patch size is rounded to whole pixels, and images of other sizes than (k_h rows, k_w columns) px are first brought to
-    the nearest such size (:func:`~mspe_mm.layers.resize.refit_image`), on their device and by at most half a pixel a patch.
-    So every image has the base grid.
+    The patch size is rounded up to whole pixels, and images of other sizes than (k_h rows, k_w columns) px are first brought
+    to the next larger such size (:func:`~mspe_mm.layers.resize.refit_image`), on their device and by less than a pixel a
+    patch. So every image has the base grid, and nothing of it is lost.
 
     A state dict without ``kernels`` (a stock checkpoint) loads with ``strict=True``. The kernels are then computed from the
     pretrained one, so that an untrained layer is FlexiViT at the native resolutions, and with ``'residual'`` at every one.
@@ -99,9 +99,10 @@ class MultiScalePatchEmbed(nn.Module):
             of the nearest of these. The base resolution has none.
         bias: Whether the kernels have a bias.
         kernel_policy: ``'fixed'``, ``'isotropic'`` or ``'constant'``, see :func:`~mspe_mm.layers.resolution.fit_kernel`.
-        fit: ``'nearest'`` as above; with ``'isotropic'``, the base grid along the side that is short for it. ``'floor'`` is
-            the paper's formula: the patch size is rounded down and images keep their size. Those of other sizes than
-            (k_h rows, k_w columns) px may then have more tokens; :meth:`token_grid` gives the number.
+        fit: ``'up'`` as above; with ``'isotropic'``, the base grid along the side that is short for it. ``'nearest'`` brings
+            images to the nearest such size: by half a pixel a patch at most, and down as often as up, which loses detail.
+            ``'floor'`` is the paper's formula: the patch size is rounded down and images keep their size. Those of other
+            sizes than (k_h rows, k_w columns) px may then have more tokens; :meth:`token_grid` gives the number.
         parameterization: How kernel i is stored. ``'native'`` (the paper's): the kernel itself, of k_i px. ``'residual'``: a
             correction of k_i px, which is resized and added to the resized pretrained kernel. Resizing by way of 4 px
             discards detail that a direct 16 -> 6 resize keeps.
@@ -126,7 +127,7 @@ class MultiScalePatchEmbed(nn.Module):
                  context: int | Mapping[int, int] = 0,
                  bias: bool = True,
                  kernel_policy: str = 'fixed',
-                 fit: str = 'nearest',
+                 fit: str = 'up',
                  parameterization: str = 'residual',
                  tune_base: bool = False,
                  downsampling: Downsampling | Mapping | None = None,

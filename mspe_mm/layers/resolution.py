@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 
 KERNEL_POLICIES = ('fixed', 'isotropic', 'constant')
-FITS = ('nearest', 'floor')
+FITS = ('up', 'nearest', 'floor')
 SAMPLINGS = ('double', 'partition', 'native')
 
 
@@ -34,7 +34,8 @@ def fit_kernel(image_size: tuple[int, int], grid_size: tuple[int, int], patch_si
         policy: ``'fixed'`` keeps the grid, whatever the aspect ratio: ``h / N_h`` and ``w / N_w`` in whole pixels, from 1.
             ``'isotropic'`` keeps patches square: the smaller of the two, from the side that is short for the grid.
             ``'constant'`` is the stock patch embedding: always ``patch_size``, so that the grid follows the image.
-        fit: How ``h / N_h`` becomes whole pixels: ``'floor'`` (the paper's) or ``'nearest'``, halves up.
+        fit: How ``h / N_h`` becomes whole pixels: rounded ``'up'``, to the ``'nearest'`` (halves up), or down (``'floor'``,
+            the paper's).
 
     Returns:
         (height, width) of the patches in pixels.
@@ -46,8 +47,7 @@ def fit_kernel(image_size: tuple[int, int], grid_size: tuple[int, int], patch_si
         raise ValueError(f'cannot embed an image of {image_size[0]} x {image_size[1]} px')
     if policy == 'constant':
         return patch_size, patch_size
-    half = int(fit == 'nearest')    # (2 h + N) // 2 N is h / N rounded to the nearest
-    height, width = (max(1, (2 * length + half * tokens) // (2 * tokens)) for length, tokens in zip(image_size, grid_size))
+    height, width = (_patch(length, tokens, fit) for length, tokens in zip(image_size, grid_size))
     if policy == 'fixed':
         return height, width
     if policy == 'isotropic':
@@ -55,9 +55,15 @@ def fit_kernel(image_size: tuple[int, int], grid_size: tuple[int, int], patch_si
     raise ValueError(f'unknown kernel policy {policy!r}: choose one of {", ".join(KERNEL_POLICIES)}')
 
 
+def _patch(length: int, tokens: int, fit: str) -> int:
+    """``length / tokens`` in whole pixels, from 1."""
+    added = dict(floor=0, nearest=tokens, up=2 * tokens - 1)[fit]    # in halves, so that all numbers are whole
+    return max(1, (2 * length + added) // (2 * tokens))
+
+
 def fit_image(image_size: tuple[int, int], kernel: tuple[int, int], grid_size: tuple[int, int],
               policy: str = 'fixed') -> tuple[int, int]:
-    """The size that an image is brought to for ``fit='nearest'``, so that whole patches make up the token grid.
+    """The size that an image is brought to for ``fit='up'`` and ``'nearest'``: whole patches make up the token grid.
 
     Args:
         image_size: (height, width) in pixels.
@@ -67,8 +73,8 @@ def fit_image(image_size: tuple[int, int], kernel: tuple[int, int], grid_size: t
             keeps the aspect ratio. With ``'constant'`` images stay as they are.
 
     Returns:
-        (height, width) in pixels: at most half a pixel a patch from ``image_size``. An image of less than half a pixel a
-        patch is enlarged to one.
+        (height, width) in pixels: less than a pixel a patch above ``image_size`` for ``'up'``, at most half a pixel a patch
+        from it for ``'nearest'``. An image of less than half a pixel a patch is enlarged to one.
     """
     if policy == 'constant':
         return image_size

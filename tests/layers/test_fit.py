@@ -1,4 +1,4 @@
-"""fit='nearest': every image size has the base token grid, at the cost of at most half a pixel a patch."""
+"""fit='up' and 'nearest': every image size has the base token grid, at the cost of a pixel a patch, or half of one."""
 from fractions import Fraction
 
 import pytest
@@ -21,8 +21,11 @@ def tuned_layer(**settings):
     return randomize(MultiScalePatchEmbed(embed_dims=8, grid_size=(3, 4), **settings)).eval()
 
 
-def fitted(image_size, grid, policy='fixed'):
-    kernel = fit_kernel(image_size, grid, 16, policy, 'nearest')
+both = pytest.mark.parametrize('fit', ['up', 'nearest'])
+
+
+def fitted(image_size, grid, policy='fixed', fit='nearest'):
+    kernel = fit_kernel(image_size, grid, 16, policy, fit)
     return kernel, fit_image(image_size, kernel, grid, policy)
 
 
@@ -34,18 +37,28 @@ def test_nearest_gives_every_size_the_base_grid_and_moves_it_by_half_a_pixel_a_p
         assert k == 1 if 2 * length < tokens else abs(whole - length) <= Fraction(tokens, 2)
 
 
+@given(sizes, grids)
+def test_up_gives_every_size_the_base_grid_and_enlarges_it_by_less_than_a_pixel_a_patch(image_size, grid):
+    kernel, size = fitted(image_size, grid, fit='up')
+    for length, k, tokens, whole in zip(image_size, kernel, grid, size):
+        assert whole == k * tokens
+        assert 0 <= whole - length < tokens
+
+
+@both
 @given(st.tuples(st.integers(1, 48), st.integers(1, 48)), grids, st.sampled_from(['fixed', 'constant']))
-def test_nearest_leaves_multiples_of_the_grid_alone(patch, grid, policy):
+def test_multiples_of_the_grid_are_left_alone(fit, patch, grid, policy):
     image_size = patch[0] * grid[0], patch[1] * grid[1]
-    kernel, size = fitted(image_size, grid, policy)
+    kernel, size = fitted(image_size, grid, policy, fit)
     assert size == image_size
     assert kernel == (patch if policy == 'fixed' else (16, 16))
 
 
+@both
 @given(sizes, grids)
-def test_nearest_isotropic_has_the_base_grid_along_the_short_side_and_keeps_the_aspect_ratio(image_size, grid):
-    (k, same), size = fitted(image_size, grid, 'isotropic')
-    assert k == same == min(fit_kernel(image_size, grid, 16, 'fixed', 'nearest'))
+def test_isotropic_has_the_base_grid_along_the_short_side_and_keeps_the_aspect_ratio(fit, image_size, grid):
+    (k, same), size = fitted(image_size, grid, 'isotropic', fit)
+    assert k == same == min(fit_kernel(image_size, grid, 16, 'fixed', fit))
     short = min((0, 1), key=lambda axis: Fraction(image_size[axis], grid[axis]))
     factor = Fraction(k * grid[short], image_size[short])
     assert size[short] == k * grid[short]
@@ -53,20 +66,23 @@ def test_nearest_isotropic_has_the_base_grid_along_the_short_side_and_keeps_the_
 
 
 @pytest.mark.parametrize('width', [64, 65, 100, 131])
-def test_nearest_isotropic_leaves_an_image_alone_whose_short_side_is_on_the_grid(width):
-    assert fitted((48, width), (3, 4), 'isotropic') == ((16, 16), (48, width))
+@both
+def test_isotropic_leaves_an_image_alone_whose_short_side_is_on_the_grid(fit, width):
+    assert fitted((48, width), (3, 4), 'isotropic', fit) == ((16, 16), (48, width))
 
 
-def test_nearest_of_63_px_on_a_grid_of_32_is_patches_of_2_px_where_floor_makes_4_times_the_tokens():
-    layers = [MultiScalePatchEmbed(embed_dims=2, grid_size=32, fit=fit) for fit in ('nearest', 'floor')]
-    assert [layer.token_grid((63, 63)) for layer in layers] == [(32, 32), (63, 63)]
-    assert [layer.kernel_size((63, 63)) for layer in layers] == [(2, 2), (1, 1)]
+def test_63_px_on_a_grid_of_32_are_patches_of_2_px_where_floor_makes_4_times_the_tokens():
+    layers = [MultiScalePatchEmbed(embed_dims=2, grid_size=32, fit=fit) for fit in ('up', 'nearest', 'floor')]
+    assert [layer.token_grid((63, 63)) for layer in layers] == [(32, 32), (32, 32), (63, 63)]
+    assert [layer.kernel_size((63, 63)) for layer in layers] == [(2, 2), (2, 2), (1, 1)]
+    assert [layer.kernel_size((33, 33)) for layer in layers] == [(2, 2), (1, 1), (1, 1)]
 
 
+@both
 @pytest.mark.parametrize('host_padding', ['corner', 'same', None])
 @given(size=st.tuples(st.integers(1, 120), st.integers(1, 120)))
-def test_the_layer_embeds_every_size_on_the_base_grid(host_padding, size):
-    layer = tuned_layer(host=HostLayout(padding=host_padding))
+def test_the_layer_embeds_every_size_on_the_base_grid(fit, host_padding, size):
+    layer = tuned_layer(fit=fit, host=HostLayout(padding=host_padding))
     with torch.no_grad():
         tokens, grid = layer(noise(1, 3, *size, dtype=torch.float32))
     assert grid == layer.token_grid(size) == (3, 4)
@@ -74,9 +90,10 @@ def test_the_layer_embeds_every_size_on_the_base_grid(host_padding, size):
     assert tokens.isfinite().all()
 
 
+@both
 @pytest.mark.parametrize('size', [(40, 60), (13, 17), (50, 64), (1, 1)])
-def test_the_layer_embeds_an_odd_size_as_its_refit_to_the_nearest_multiple(size):
-    layer, image = tuned_layer(), noise(2, 3, *size, dtype=torch.float32)
+def test_the_layer_embeds_an_odd_size_as_its_refit_to_a_multiple(fit, size):
+    layer, image = tuned_layer(fit=fit), noise(2, 3, *size, dtype=torch.float32)
     whole = layer.fitted_size(size)
     assert whole != size
     with torch.no_grad(), layer.force_kernel(layer.kernel_index(size)):    # of the image's own size, by Eq. 10
@@ -116,7 +133,7 @@ def test_floor_is_the_papers_formula_on_the_image_as_it_is():
     assert grid == layer.token_grid((40, 60)) == (4, 4)
 
 
-def test_nearest_is_the_default_of_a_layer_and_an_unknown_fit_is_refused():
-    assert MultiScalePatchEmbed(embed_dims=2).fit == 'nearest'
-    with pytest.raises(ValueError, match=r"unknown fit 'ceil'.*nearest.*floor"):
+def test_up_is_the_default_of_a_layer_and_an_unknown_fit_is_refused():
+    assert MultiScalePatchEmbed(embed_dims=2).fit == 'up'
+    with pytest.raises(ValueError, match=r"unknown fit 'ceil'.*up.*nearest.*floor"):
         MultiScalePatchEmbed(embed_dims=2, fit='ceil')

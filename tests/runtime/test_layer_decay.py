@@ -4,7 +4,8 @@ from det_helpers import mask_rcnn
 from mmdet.registry import MODELS
 from mmengine.optim import build_optim_wrapper
 
-from mspe_mm.det.layer_decay import layer_of
+import mspe_mm.det  # noqa: F401
+from mspe_mm.runtime.layer_decay import layer_of
 
 
 @pytest.mark.parametrize(('name', 'layer'), [

@@ -20,11 +20,11 @@ from .timm_model import create_timm_model
 class MSPETimmViT(BaseModule):
     """A plain Vision Transformer of timm (DINOv2, DINOv3, SAM, EVA-02, SigLIP, CLIP, DeiT III, PE) at any resolution.
 
-    The feature maps are those of timm's ``forward_intermediates``: at ``img_size`` they are timm's, bit for bit, and images of
-    other sizes have the same token grid. Class and register tokens are not among them. The timm model is ``vit``; its
+    The feature maps are those of timm's ``forward_intermediates``: at ``img_size`` they are timm's, bit for bit, and images
+    of other sizes have the same token grid. Class and register tokens are not among them. The timm model is ``vit``; its
     parameters keep timm's names, and ``vit.patch_embed.kernels`` is added. Blocks after the last of ``out_indices``, the
-    classifier and the pooling are removed. With ``kernel_sizes=(patch size, )`` and ``kernel_policy='constant'`` it is timm's
-    model.
+    classifier and the pooling are removed. With ``kernel_sizes=(patch size, )`` and ``kernel_policy='constant'`` it is
+    timm's model.
 
     ``init_weights`` loads the pretrained weights; an mmengine runner calls it before a training, and not before a test.
 
@@ -38,16 +38,16 @@ class MSPETimmViT(BaseModule):
         drop_path_rate: Drop-path rate of the last block, rising linearly from 0 at the first.
         with_cp: Recompute the blocks in the backward pass instead of keeping their activations.
         pretrained: Load the weights that ``model_name`` stands for from the hub.
-        model_kwargs: Further arguments of ``timm.create_model``. SAM needs ``dict(img_size=1024)`` for its published weights at
-            another ``img_size``: it resamples its tables itself, in each pass.
+        model_kwargs: Further arguments of ``timm.create_model``. SAM needs ``dict(img_size=1024)`` for its published
+            weights at another ``img_size``: it resamples its tables itself, in each pass.
         init_cfg: ``dict(type='Pretrained', checkpoint=FILE)``: weights in timm's names or in those of the model's authors,
             where timm knows them. ``FILE`` is a path or a URL.
         **layer: ``kernel_sizes``, ``context``, ``kernel_policy``, ``fit``, ``parameterization``, ``tune_base`` and
             ``downsampling`` of :class:`~mspe_mm.layers.patch_embed.MultiScalePatchEmbed`.
 
     Raises:
-        InputError: For an unknown key or model, with the nearest valid name; for a model that is no plain Vision Transformer;
-            for an ``img_size`` or ``out_indices`` that it does not have.
+        InputError: For an unknown key or model, with the nearest valid name; for a model that is no plain Vision
+            Transformer; for an ``img_size`` or ``out_indices`` that it does not have.
 
     Attributes:
         vit: timm's model.
@@ -78,8 +78,8 @@ class MSPETimmViT(BaseModule):
         patch = self.vit.patch_embed.patch_size[0]
         if any(length % patch for length in size):
             fitting = ' x '.join(str(max(1, round(length / patch)) * patch) for length in size)
-            raise InputError(f'img_size must be whole patches of {patch} px for {model_name}, got {size[0]} x {size[1]}: the '
-                             f'nearest such size is {fitting}')
+            raise InputError(f'img_size must be whole patches of {patch} px for {model_name}, got {size[0]} x {size[1]}: '
+                             f'the nearest such size is {fitting}')
         self.out_indices = _block_indices(out_indices, len(self.vit.blocks))
         self.vit.prune_intermediate_layers(list(self.out_indices), prune_norm=not norm)
         self.vit.set_grad_checkpointing(with_cp)
@@ -125,14 +125,14 @@ def _check_plain(vit: nn.Module, name: str) -> None:
     """Raise an InputError unless a timm model is a sequence of blocks on one token grid."""
     needed = ('blocks', 'patch_embed', 'forward_intermediates', 'prune_intermediate_layers', 'set_grad_checkpointing')
     if not all(hasattr(vit, attribute) for attribute in needed) or not hasattr(vit.patch_embed, 'patch_size'):
-        raise InputError(f'{name} is a {type(vit).__name__}, and MSPETimmViT is for the plain Vision Transformers of timm: take '
-                         "the host's own backbone with patch_embed=dict(base_resolution=...)")
+        raise InputError(f'{name} is a {type(vit).__name__}, and MSPETimmViT is for the plain Vision Transformers of timm: '
+                         "take the host's own backbone with patch_embed=dict(base_resolution=...)")
 
 
 def _block_indices(indices: Sequence[int], depth: int) -> tuple[int, ...]:
     """``indices`` of blocks counted from 0."""
     found = tuple(index + depth if index < 0 else index for index in indices)
-    if not found or list(found) != sorted(set(found)) or not (0 <= found[0] and found[-1] < depth):
-        raise InputError(f'out_indices must be blocks in ascending order, of 0 to {depth - 1}, or negative ones from the last, '
-                         f'got {tuple(indices)}')
+    if not found or list(found) != sorted(set(found)) or not (found[0] >= 0 and found[-1] < depth):
+        raise InputError(f'out_indices must be blocks in ascending order, of 0 to {depth - 1}, or negative ones from the '
+                         f'last, got {tuple(indices)}')
     return found

@@ -9,7 +9,7 @@ from mmengine.model import BaseModel
 from mmengine.registry import MODELS
 from mmengine.structures import BaseDataElement
 from timm.data import resolve_model_data_config
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..backbones.timm_model import create_timm_model
 from ..tuning.full_training import MultiResolutionTraining

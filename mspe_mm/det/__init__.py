@@ -12,11 +12,19 @@ from ..data import change_resolution, image_folder  # noqa: F401
 from ..runtime import hooks, layer_decay, runner  # noqa: F401
 from .class_checks import DatasetCheckHook
 from .data_preprocessor import MSPEDetDataPreprocessor
-from .detectors import MSPEFCOS, MSPECascadeRCNN, MSPEFasterRCNN, MSPEMaskRCNN, MSPERetinaNet, MultiResolutionDetectorMixin
+from .detectors import (
+    MSPEDINO,
+    MSPEFCOS,
+    MSPECascadeRCNN,
+    MSPEFasterRCNN,
+    MSPEMaskRCNN,
+    MSPERetinaNet,
+    MultiResolutionDetectorMixin,
+)
 from .neck import MSPELN2d, MSPESimpleFPN
 from .vit import MSPEViTDet
 
 __all__ = [
-    'MSPEFCOS', 'DatasetCheckHook', 'MSPECascadeRCNN', 'MSPEDetDataPreprocessor', 'MSPEFasterRCNN', 'MSPELN2d',
+    'MSPEDINO', 'MSPEFCOS', 'DatasetCheckHook', 'MSPECascadeRCNN', 'MSPEDetDataPreprocessor', 'MSPEFasterRCNN', 'MSPELN2d',
     'MSPEMaskRCNN', 'MSPERetinaNet', 'MSPESimpleFPN', 'MSPEViTDet', 'MultiResolutionDetectorMixin'
 ]

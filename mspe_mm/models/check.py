@@ -51,9 +51,9 @@ def check_half_size(model: nn.Module, name: str, layer: MultiScalePatchEmbed) ->
         reason = ' '.join(f'{type(error).__name__}: {error}'.split())[:200]
     height, width = layer.base_resolution
     raise InputError(
-        f'{type(model).__name__}{where} works at one image size only: with the MSPE layer, an image of {half[0]} x {half[1]} '
-        f'px has the token grid of {height} x {width} px, and the model does not take it ({reason}). Build the model for '
-        f'{height} x {width} px and for images of any size (img_size=({height}, {width}) and dynamic_img_size=True in timm, '
+        f'{type(model).__name__}{where} works at one image size only: with the MSPE layer, {half[0]} x {half[1]} px have '
+        f'the token grid of {height} x {width} px, and the model does not take them ({reason}). Build it for {height} x '
+        f'{width} px and for images of any size (img_size=({height}, {width}) and dynamic_img_size=True in timm, '
         'interpolate_pos_encoding=True in transformers), or set check=False')
 
 
@@ -61,7 +61,9 @@ def _without_values(module: nn.Module) -> Any:
     """A copy on the meta device, in eval mode."""
     memo: dict[int, Tensor] = {id(p): nn.Parameter(p.detach().to('meta'), p.requires_grad) for p in module.parameters()}
     memo.update((id(buffer), buffer.to('meta')) for buffer in module.buffers())
-    return copy.deepcopy(module, memo).eval()
+    twin = copy.deepcopy(module, memo)
+    twin.eval()    # mmseg's return None
+    return twin
 
 
 def _shapes(model: nn.Module, channels: int, size: tuple[int, ...]) -> list[tuple[int, ...]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import timm
+import torch
 from helpers import randomize
 from torch import nn
 
@@ -56,6 +57,7 @@ def config(family: str, **changes) -> dict:
 def stock_vit(family: str, seed: int = 0) -> nn.Module:
     """timm's model, in eval mode, with no weight at a value that hides a mistake."""
     name, _, _ = FAMILIES[family]
+    torch.manual_seed(seed)
     model = randomize(timm.create_model(name, img_size=FAMILIES[family].size, **FAMILIES[family].kwargs), seed)
     return model.eval().requires_grad_(False)
 

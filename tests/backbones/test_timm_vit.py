@@ -248,8 +248,8 @@ def test_weights_of_another_model_are_refused(change, tmp_path):
     if change != 'no file':
         torch.save(state, path)
     model = MSPETimmViT(**config('DINOv2', init_cfg=dict(type='Pretrained', checkpoint=str(path))))
-    expected = dict([('a tensor is missing', r'Missing key.*blocks\.1\.norm1\.weight'), ('of another width', 'size mismatch'),
-                     ('no file', 'does not exist')])[change]
+    expected = {'a tensor is missing': r'Missing key.*blocks\.1\.norm1\.weight', 'of another width': 'size mismatch',
+                'no file': 'does not exist'}[change]
     with pytest.raises(InputError, match=expected):
         model.init_weights()
 

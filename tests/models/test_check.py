@@ -104,3 +104,5 @@ def test_rotary_positions_alone_state_no_resolution():
     with pytest.raises(InputError, match=r'Eva does not say at which resolution.*give base_resolution='):
         convert_patch_embed(model)
     assert convert_patch_embed(model, 512).grid_size == (32, 32)
+    maps = model.eval().forward_intermediates(torch.rand(1, 3, 128, 128), norm=True, intermediates_only=True)
+    assert [tuple(features.shape) for features in maps] == [(1, 32, 32, 32)]

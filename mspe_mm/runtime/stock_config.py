@@ -55,11 +55,9 @@ def _convert_model(cfg: Config, scope: str, correlation: float) -> None:
         model.patch_embed = dict(downsampling=downsampling)
         return
     backbone = model.backbone
-    if backbone.type in BACKBONES or str(backbone.type).startswith('MSPE'):
-        backbone.type = BACKBONES.get(backbone.type, backbone.type)
+    if backbone.type in BACKBONES:
+        backbone.type = BACKBONES[backbone.type]
         backbone.downsampling = downsampling
-        for key in ('kernel_sizes', 'kernel_policy'):    # of ours: the stock kernel alone
-            backbone.pop(key, None)
         patch_size = backbone.get('patch_size', 16)
     else:
         model.patch_embed = dict(base_resolution=resolution, downsampling=downsampling)

@@ -26,6 +26,7 @@ import mspe_mm.det
 import mspe_mm.seg  # noqa: F401
 from mspe_mm import InputError
 from mspe_mm.backbones import MSPETimmViT
+from mspe_mm.core import MultiScalePatchEmbed
 from mspe_mm.models.adapter import load_adapter, save_adapter
 from mspe_mm.models.find import find_patch_embed
 
@@ -68,6 +69,16 @@ def test_grid_kept_at_every_size(family):
     shapes = [f.shape for f in model(image(FAMILIES[family].size))]
     for factor in (0.25, 0.5, 0.75, 2, 0.37, 1.3):
         assert [f.shape for f in model(image(part(family, factor)))] == shapes
+
+
+@pytest.mark.parametrize(('tokens', 'whole'), [(37, (148, 185, 222, 259, 296)), (16, (64, 80, 96, 112))])
+def test_patches_of_14_px_keep_the_grid_at_every_size_and_the_image_at_the_sizes_of_the_documentation(tokens, whole):
+    layer = MultiScalePatchEmbed(embed_dims=1, patch_size=14, grid_size=tokens)
+    sizes = [(length, length) for length in range(1, 3 * 14 * tokens)]
+    assert {layer.token_grid(size) for size in sizes} == {(tokens, tokens)}
+    unchanged = [height for height, width in sizes if layer.fitted_size((height, width)) == (height, width)]
+    assert [length for length in unchanged if whole[0] <= length <= whole[-1]] == list(whole)
+    assert ', '.join(map(str, whole)) in ' '.join((Path(__file__).parents[2] / 'docs/models.md').read_text().split())
 
 
 @every_family

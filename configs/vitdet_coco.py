@@ -1,29 +1,6 @@
 # ViTDet-B Mask R-CNN on COCO 2017: the stock recipe, 100 epochs of large-scale jitter at 1024 x 1024 with 64 images per
 # step. The backbone starts from MAE (mae_pretrain_vit_base.pth of its authors).
 _base_ = [
-    './_base_/models/vitdet_mask-rcnn_vit-b.py', './_base_/datasets/coco_lsj_1024.py', './_base_/default_runtime_det.py'
+    './_base_/models/vitdet_mask-rcnn_vit-b.py', './_base_/datasets/coco_lsj_1024.py', './_base_/schedules/vitdet_100e.py'
 ]
 model = dict(backbone=dict(init_cfg=dict(type='Pretrained', checkpoint='mae_pretrain_vit_base.pth')))
-
-max_iters = 184375    # 100 epochs * 118000 images / 64
-interval = 5000
-optim_wrapper = dict(
-    type='AmpOptimWrapper',
-    constructor='MSPELayerDecayOptimizerConstructor',
-    paramwise_cfg=dict(decay_rate=0.7, num_layers=12),
-    optimizer=dict(type='AdamW', lr=1e-4, betas=(0.9, 0.999), weight_decay=0.1))
-param_scheduler = [
-    dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=250),
-    dict(type='MultiStepLR', by_epoch=False, begin=0, end=max_iters, milestones=[163889, 177546], gamma=0.1),
-]
-train_cfg = dict(
-    type='IterBasedTrainLoop',
-    max_iters=max_iters,
-    val_interval=interval,
-    dynamic_intervals=[(max_iters // interval * interval + 1, max_iters)])
-val_cfg = dict(type='ValLoop')
-test_cfg = dict(type='TestLoop')
-default_hooks = dict(
-    checkpoint=dict(type='CheckpointHook', by_epoch=False, save_last=True, interval=interval, max_keep_ckpts=5))
-log_processor = dict(by_epoch=False)
-auto_scale_lr = dict(base_batch_size=64)

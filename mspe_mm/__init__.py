@@ -2,6 +2,7 @@
 
 The names in ``__all__`` are the public interface in Python. :mod:`mspe_mm.seg`, :mod:`mspe_mm.det` and :mod:`mspe_mm.cls`
 register the models for MMSegmentation, MMDetection and timm: ``custom_imports`` of a config names one of them.
+:mod:`mspe_mm.backbones` registers timm's Vision Transformers as a backbone for the first two.
 :mod:`mspe_mm.core` has more parts of the method, in PyTorch alone. Importing ``mspe_mm`` imports neither a host nor PyTorch:
 the names are imported at their first use.
 """

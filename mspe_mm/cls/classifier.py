@@ -1,19 +1,17 @@
 """timm's classifiers as models of mmengine's runner, and with the MSPE layer."""
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 
-import timm
 import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS
 from mmengine.structures import BaseDataElement
 from timm.data import resolve_model_data_config
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..errors import InputError
+from ..backbones.timm_model import create_timm_model
 from ..tuning.full_training import MultiResolutionTraining
 from ..tuning.tuned_model import Outputs, TunedModel
 
@@ -151,25 +149,3 @@ def classification_loss(logits: Tensor, data_samples: list[BaseDataElement]) -> 
     """Cross entropy of logits (B, classes)."""
     labels = torch.tensor([sample.gt_label for sample in data_samples], device=logits.device)
     return dict(loss=F.cross_entropy(logits, labels))
-
-
-def create_timm_model(name: str, pretrained: bool = False, checkpoint: str | None = None, **kwargs) -> nn.Module:
-    """``timm.create_model`` with errors in one sentence, and ``dynamic_img_size`` if the model supports it.
-
-    Raises:
-        InputError: Naming what timm does not know or cannot load.
-    """
-    if not timm.is_model(name.partition('.')[0]):
-        near = difflib.get_close_matches(name.partition('.')[0], timm.list_models(), n=1)
-        raise InputError(f'timm {timm.__version__} has no model {name!r}: '
-                         + (f'did you mean {near[0]!r}?' if near else 'timm.list_models() lists its names'))
-    kwargs.update(pretrained=pretrained and checkpoint is None, checkpoint_path=checkpoint)
-    try:
-        try:
-            return timm.create_model(name, **{'dynamic_img_size': True, **kwargs})
-        except TypeError:    # the model has no such choice
-            return timm.create_model(name, **kwargs)
-    except Exception as error:    # timm and the hub raise all kinds
-        what = f'{name} with the weights of {checkpoint}' if checkpoint else name
-        reason = ' '.join(f'{type(error).__name__}: {error}'.split())
-        raise InputError(f'timm cannot make {what}: {reason[:300]}') from error

@@ -9,16 +9,22 @@ except ModuleNotFoundError as error:
         'mspe_mm[onedl] (maintained) or mspe_mm[upstream] (the 2024 releases)') from error
 
 from ..data import change_resolution, image_folder  # noqa: F401
-from ..runtime import hooks, runner  # noqa: F401
+from ..runtime import hooks, layer_decay, runner  # noqa: F401
 from .class_checks import DatasetCheckHook
 from .data_preprocessor import MSPEDetDataPreprocessor
-from .detectors import MSPEFCOS, MSPECascadeRCNN, MSPEFasterRCNN, MSPEMaskRCNN, MSPERetinaNet, MultiResolutionDetectorMixin
-from .layer_decay import MSPELayerDecayOptimizerConstructor
+from .detectors import (
+    MSPEDINO,
+    MSPEFCOS,
+    MSPECascadeRCNN,
+    MSPEFasterRCNN,
+    MSPEMaskRCNN,
+    MSPERetinaNet,
+    MultiResolutionDetectorMixin,
+)
 from .neck import MSPELN2d, MSPESimpleFPN
 from .vit import MSPEViTDet
 
 __all__ = [
-    'MSPEFCOS', 'DatasetCheckHook', 'MSPECascadeRCNN', 'MSPEDetDataPreprocessor', 'MSPEFasterRCNN', 'MSPELN2d',
-    'MSPELayerDecayOptimizerConstructor', 'MSPEMaskRCNN', 'MSPERetinaNet', 'MSPESimpleFPN', 'MSPEViTDet',
-    'MultiResolutionDetectorMixin'
+    'MSPEDINO', 'MSPEFCOS', 'DatasetCheckHook', 'MSPECascadeRCNN', 'MSPEDetDataPreprocessor', 'MSPEFasterRCNN', 'MSPELN2d',
+    'MSPEMaskRCNN', 'MSPERetinaNet', 'MSPESimpleFPN', 'MSPEViTDet', 'MultiResolutionDetectorMixin'
 ]

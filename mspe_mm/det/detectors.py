@@ -4,7 +4,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 
-from mmdet.models.detectors import FCOS, CascadeRCNN, FasterRCNN, MaskRCNN, RetinaNet
+from mmdet.models.detectors import DINO, FCOS, CascadeRCNN, FasterRCNN, MaskRCNN, RetinaNet
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample, OptSampleList, SampleList
 from mmengine.model import BaseModule
@@ -151,3 +151,8 @@ class MSPERetinaNet(MultiResolutionDetectorMixin, RetinaNet):
 @MODELS.register_module()
 class MSPEFCOS(MultiResolutionDetectorMixin, FCOS):
     """``FCOS`` at any resolution."""
+
+
+@MODELS.register_module()
+class MSPEDINO(MultiResolutionDetectorMixin, DINO):
+    """``DINO``, the detector with denoising queries, at any resolution."""

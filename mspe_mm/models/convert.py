@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from ..errors import InputError, check_names
 from ..layers.downsampling import DOWNSAMPLING_KEYS
 from ..layers.patch_embed import LAYOUTS, HostLayout, MultiScalePatchEmbed
+from .check import check_half_size
 from .settings import LAYER_SETTINGS
 from .timm_patch_embed import TimmPatchEmbed
 
@@ -26,6 +27,7 @@ from .timm_patch_embed import TimmPatchEmbed
 def convert_patch_embed(model: nn.Module,
                         base_resolution: int | tuple[int, int] | None = None,
                         kernel_sizes: Sequence[int] | None = None,
+                        check: bool = True,
                         **settings: Any) -> MultiScalePatchEmbed:
     """Replace the patch embedding of ``model``, in place, by the MSPE layer.
 
@@ -36,8 +38,10 @@ def convert_patch_embed(model: nn.Module,
     Args:
         model: A model, or its backbone.
         base_resolution: Resolution in pixels that the model was trained at, one number or (height, width). By default the
-            ``img_size`` that the host states.
+            ``img_size`` that the host states. Models with rotary positions and no table, as DINOv3, fit every size and state
+            none: they need it.
         kernel_sizes: Native patch sizes of the kernels in pixels, one of them the host's; by default its quarters.
+        check: Refuse models that take images of the base resolution only, see :mod:`~mspe_mm.models.check`.
         **settings: ``context``, ``kernel_policy``, ``parameterization``, ``tune_base`` and ``downsampling`` of
             :class:`~mspe_mm.layers.patch_embed.MultiScalePatchEmbed`. ``interpolation``, ``antialias`` and ``correlation``
             may also be given as separate arguments.
@@ -51,7 +55,7 @@ def convert_patch_embed(model: nn.Module,
     name, stock, proj_name = _find_stock(model)
     conv = getattr(stock, proj_name)
     where = f'{type(model).__name__}.{name}'
-    resolution = base_resolution or getattr(stock, 'img_size', None) or getattr(model, 'img_size', None)
+    resolution = base_resolution or _stated_resolution(model, stock)
     if resolution is None:
         raise InputError(f'{type(model).__name__} does not say at which resolution it was trained: give base_resolution='
                          '(height, width)')
@@ -75,6 +79,8 @@ def convert_patch_embed(model: nn.Module,
     layer.kernels.to(conv.weight)
     layer.reset_kernels()
     _match_output(layer, stock, where, (height, width))
+    if check and layer.kernel_policy != 'constant':    # which is the host's own patch embedding
+        check_half_size(model, name, layer)
     parent, _, attribute = name.rpartition('.')
     setattr(model.get_submodule(parent), attribute, layer.train(stock.training))
     return layer
@@ -131,6 +137,13 @@ def _find_stock(model: nn.Module) -> tuple[str, nn.Module, str]:
             f'{conv.stride}, padding {padding}, dilation {conv.dilation} and groups {conv.groups}. Patches must be square, '
             'and kernels as large as a patch without padding, or larger, odd and padded by half their size')
     return owner, stock, proj_name
+
+
+def _stated_resolution(model: nn.Module, stock: nn.Module) -> int | Sequence[int] | None:
+    """The image size that a host was built for, if it is not merely a default."""
+    if getattr(model, 'rope', None) is not None and getattr(model, 'pos_embed', None) is None:
+        return None    # no weight is for a size: DINOv3's 256 px in timm are nobody's base resolution
+    return getattr(stock, 'img_size', None) or getattr(model, 'img_size', None)
 
 
 def _pair(resolution: int | Sequence[int]) -> tuple[int, int]:

@@ -16,7 +16,8 @@ from ..errors import InputError, check_names
 PLUGINS = dict(mmseg='mspe_mm.seg', mmdet='mspe_mm.det', mmengine='mspe_mm.cls')
 """What ``custom_imports`` has to name for our types, by ``default_scope``."""
 VALIDATION = 'mspe_mm.evaluation.validation'
-"""What it has to name for validation at low resolutions, in every scope."""
+BACKBONES = 'mspe_mm.backbones'
+"""What it has to name for validation at low resolutions, and for timm's backbones, in every scope."""
 
 
 def config_error(error: Exception) -> InputError | None:
@@ -50,7 +51,7 @@ def _module(frame: FrameType) -> str:
 def _unknown_type(frame: FrameType) -> InputError:
     registry, name = frame.f_locals['registry'], str(frame.f_locals['obj_type'])
     sentence = f'{registry.scope} has no {registry.name} of type {name!r}'
-    for scope, plugin in [*PLUGINS.items(), (registry.scope, VALIDATION)]:
+    for scope, plugin in [*PLUGINS.items(), *((registry.scope, plugin) for plugin in (VALIDATION, BACKBONES))]:
         with suppress(ImportError):
             import_module(plugin)
         found = registry.get(name if scope == registry.scope else f'{scope}.{name}')

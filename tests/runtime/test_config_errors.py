@@ -1,7 +1,9 @@
 """What mmengine says of a config becomes one sentence with the nearest name."""
+import sys
+
 import pytest
 from mmengine.config import Config
-from mmengine.registry import init_default_scope
+from mmengine.registry import MODELS, init_default_scope
 from torch.utils.data import DataLoader
 
 import mspe_mm.cls
@@ -36,6 +38,16 @@ def test_config_error_names_the_library_that_has_a_type():
     said = sentence(build_mm('MODELS', 'mmdet', type='EncoderDecoder'))
     assert said == ("mmdet has no model of type 'EncoderDecoder', it is of mmseg: write mmseg.EncoderDecoder, or correct "
                     'default_scope of the config')
+
+
+@pytest.mark.parametrize('scope', ['mmseg', 'mmdet'])
+def test_config_error_names_the_room_of_a_backbone_that_is_not_imported(scope, monkeypatch):
+    monkeypatch.delitem(MODELS.module_dict, 'MSPETimmViT')
+    for name in [name for name in sys.modules if name.startswith('mspe_mm.backbones')]:
+        monkeypatch.delitem(sys.modules, name)
+    assert sentence(build_mm('MODELS', scope, type='MSPETimmViT')) == (
+        f"{scope} has no model of type 'MSPETimmViT' before mspe_mm.backbones is imported: add "
+        "custom_imports=dict(imports=['mspe_mm.backbones'], allow_failed_imports=False) to the config")
 
 
 def test_config_error_names_the_nearest_argument_of_a_class_and_its_bases():

@@ -3,16 +3,22 @@ import torch
 from det_helpers import mask_rcnn
 from mmdet.registry import MODELS
 from mmengine.optim import build_optim_wrapper
+from mmengine.registry import init_default_scope
 
-from mspe_mm.det.layer_decay import layer_of
+import mspe_mm.det  # noqa: F401
+from mspe_mm.runtime.layer_decay import layer_of
 
 
 @pytest.mark.parametrize(('name', 'layer'), [
     ('backbone.pos_embed', 0),
     ('backbone.patch_embed.proj.weight', 0),
     ('backbone.patch_embed.kernels.4.weight', 0),
+    ('backbone.vit.patch_embed.proj.weight', 0),
+    ('backbone.vit.reg_token', 0),
     ('backbone.blocks.0.norm1.weight', 1),
     ('backbone.blocks.11.mlp.fc2.bias', 12),
+    ('backbone.vit.blocks.11.mlp.fc2.bias', 12),
+    ('backbone.vit.norm.weight', 13),
     ('neck.fpn1.0.weight', 13),
     ('roi_head.bbox_head.fc_cls.weight', 13),
 ])
@@ -21,6 +27,7 @@ def test_layers(name, layer):
 
 
 def test_learning_rates_and_weight_decay():
+    init_default_scope('mmdet')
     model = MODELS.build(mask_rcnn())
     model.neck.requires_grad_(False)
     optimizer = build_optim_wrapper(model, dict(

@@ -1,25 +1,32 @@
-"""Layer-wise learning-rate decay for ViTDet (BEiT's; ViTDet, appendix A)."""
+"""Layer-wise learning-rate decay for plain Vision Transformers (BEiT's; ViTDet, appendix A)."""
 from __future__ import annotations
+
+import re
 
 from mmengine.optim import DefaultOptimWrapperConstructor
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from torch import nn
 
+# Of a backbone that is a Vision Transformer itself (MSPEViTDet), or holds one (MSPETimmViT).
+BLOCK = re.compile(r'backbone\.(?:vit\.)?blocks\.(\d+)\.')
+EMBEDDINGS = re.compile(r'backbone\.(?:vit\.)?(patch_embed\.|pos_embed|cls_token|reg_token|norm_pre\.)')
+NOT_DECAYED = re.compile(r'backbone\.(?:vit\.)?(blocks\..*\.norm|pos_embed|cls_token|reg_token)')
+
 
 def layer_of(name: str, num_layers: int) -> int:
     """The layer of a parameter: 0 for the embeddings, 1 .. num_layers for the blocks, num_layers + 1 for all others."""
-    if name.startswith('backbone.blocks.'):
-        return int(name.split('.')[2]) + 1
-    if name.startswith(('backbone.patch_embed.', 'backbone.pos_embed')):
-        return 0
-    return num_layers + 1
+    block = BLOCK.match(name)
+    if block:
+        return int(block[1]) + 1
+    return 0 if EMBEDDINGS.match(name) else num_layers + 1
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class MSPELayerDecayOptimizerConstructor(DefaultOptimWrapperConstructor):
     """A learning rate of ``lr * decay_rate ** (num_layers + 1 - layer)`` for every layer.
 
-    The backbone's norms and its absolute positions have no weight decay, as in mmdetection's ViTDet project.
+    The norms of the backbone's blocks, its absolute positions, class and register tokens have no weight decay, as in
+    mmdetection's ViTDet project and in timm.
     ``paramwise_cfg`` holds ``num_layers`` (blocks of the backbone) and ``decay_rate``.
     """
 
@@ -30,7 +37,7 @@ class MSPELayerDecayOptimizerConstructor(DefaultOptimWrapperConstructor):
             if not parameter.requires_grad:
                 continue
             layer = layer_of(name, num_layers)
-            decays = not (name.startswith('backbone.blocks.') and '.norm' in name) and 'pos_embed' not in name
+            decays = NOT_DECAYED.match(name) is None
             group = groups.setdefault((layer, decays), dict(
                 params=[], lr=self.base_lr * decay_rate**(num_layers + 1 - layer),
                 weight_decay=(self.base_wd or 0.) if decays else 0.))

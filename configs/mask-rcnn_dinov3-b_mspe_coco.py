@@ -1,0 +1,12 @@
+# Tunes the patch embedding of mask-rcnn_dinov3-b_coco.py's model for 256 to 2048 px.
+_base_ = [
+    './_base_/models/mask-rcnn_dinov3-b.py', './_base_/datasets/coco_lsj_1024.py', './_base_/schedules/mspe_5e_det.py',
+    './_base_/default_runtime_det.py'
+]
+custom_imports = dict(imports=['mspe_mm.det', 'mspe_mm.backbones'], allow_failed_imports=False)
+model = dict(
+    type='MSPEMaskRCNN',
+    backbone=dict(kernel_sizes=(4, 8, 12, 16), kernel_policy='fixed', downsampling=dict(correlation=0.99)),
+    tuning=dict())
+custom_hooks = [dict(type='DatasetCheckHook'), dict(type='AdapterHook')]
+load_from = 'work_dirs/mask-rcnn_dinov3-b_coco/iter_184375.pth'

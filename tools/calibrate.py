@@ -58,10 +58,10 @@ def parse_args():
 
 def kernels_of(layer, given, key):
     """Patch sizes by resolution."""
-    if not given and not layer.kernels:
+    if not given and not layer.own_sizes:
         raise InputError(f'kernel_sizes={layer.kernel_sizes} names the pretrained kernel alone: give --resolutions')
     if not given:
-        return {(int(k) * layer.grid_size[0], int(k) * layer.grid_size[1]): int(k) for k in layer.kernels}
+        return {(k * layer.grid_size[0], k * layer.grid_size[1]): k for k in layer.own_sizes}
     sizes = {}
     resolutions = cli.full_sizes(given, layer.base_resolution)
     cli.warn_off_grid(layer, resolutions)
@@ -70,7 +70,7 @@ def kernels_of(layer, given, key):
         if k != other:
             raise InputError(f'{height} x {width} px are patches of {k} x {other} px, and kernels are kept square: give a '
                              f'resolution in the aspect ratio of {layer.base_resolution[0]} x {layer.base_resolution[1]}')
-        if k == layer.patch_size and str(k) not in layer.kernels:
+        if k == layer.patch_size and k not in layer.own_sizes:
             raise InputError(f'{height} x {width} px have patches of {k} px, as the base resolution has, whose kernel stays '
                              f'the pretrained one: to calibrate it too, add --cfg-options {key}.tune_base=True')
         if k in sizes.values():

@@ -28,6 +28,7 @@ def parse_args():
     parser.add_argument('--out-dir', required=True, help='folder for predictions.json, labels/, overlays/ and videos/')
     parser.add_argument('--resolution', type=cli.resolution, metavar='R',
                         help='shrink images first, so that the base resolution becomes R: HEIGHTxWIDTH, or a height alone')
+    cli.add_grid_argument(parser)
     parser.add_argument('--batch-size', type=cli.positive, default=8, metavar='N',
                         help='images in one pass, of any sizes; default %(default)s')
     parser.add_argument('--min-score', type=float, default=0.3, metavar='S',
@@ -58,8 +59,10 @@ def main():
     layer = predictor.model.mspe_layer
     if args.resolution:
         predictor = Predictor(predictor.model, *cli.full_sizes([args.resolution], layer.base_resolution))
+    predictor.token_grid = cli.forced_grid(layer, args)
     speed = cli.speed_up(predictor.model, args)
-    header = dict(config=args.config, checkpoint=checkpoint, adapter=args.adapter, resolution=args.resolution, **speed)
+    header = dict(config=args.config, checkpoint=checkpoint, adapter=args.adapter, resolution=args.resolution,
+                  token_grid=args.token_grid, **speed)
     folder = PredictionFolder(args.out_dir, header, predictor.classes, predictor.palette, args.min_score)
     todo = [source for source in sources if not folder.has(source.key)]
     if len(todo) < len(sources):

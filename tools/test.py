@@ -12,6 +12,7 @@ def parse_args():
     parser.add_argument('--show-dir', help='folder for images with the predictions drawn on them')
     parser.add_argument('--wait-time', type=float, default=2, help='seconds to show each prediction')
     parser.add_argument('--tta', action='store_true', help='test-time augmentation')
+    cli.add_grid_argument(parser)
     cli.add_speed_arguments(parser)
     return parser.parse_args()
 
@@ -52,7 +53,12 @@ def main():
         save_predictions(cfg, args.out)
     runner = cli.build_runner(cfg)
     cli.speed_up(runner.model, args)
-    runner.test()
+    if not args.token_grid:
+        runner.test()
+        return
+    layer = cli.require_mspe(runner.model, args.config)
+    with layer.force_grid(cli.forced_grid(layer, args)):
+        runner.test()
 
 
 if __name__ == '__main__':

@@ -84,6 +84,22 @@ def add_speed_arguments(parser: argparse.ArgumentParser) -> None:
                         'channels-last memory format')
 
 
+def add_grid_argument(parser: argparse.ArgumentParser) -> None:
+    """Add ``--token-grid`` of one grid, see :func:`forced_grid`."""
+    parser.add_argument('--token-grid', type=token_grid, metavar='N', help='token grid of every image, ROWSxCOLUMNS or a '
+                        'number of rows: fewer tokens cost less; default the base grid, or what the adapter has for the '
+                        'resolution')
+
+
+def forced_grid(layer: MultiScalePatchEmbed, args: argparse.Namespace) -> tuple[int, int] | None:
+    """(rows, columns) that ``--token-grid`` asks for; None without it.
+
+    Raises:
+        InputError: For a grid that is too large.
+    """
+    return full_grids([args.token_grid], layer.grid_size)[0] if args.token_grid else None
+
+
 def load_config(args: argparse.Namespace) -> Config:
     """The config that a tool's arguments name, with their ``--cfg-options``.
 

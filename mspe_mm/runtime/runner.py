@@ -47,11 +47,11 @@ def load_adapter_for(cfg: Config, layer: MultiScalePatchEmbed, path: str) -> Non
 def _option(cfg: Config, error: AdapterMismatchError) -> str:
     key, value = error.setting, error.value
     if value is None or isinstance(value, dict) or key not in (
-            'kernel_sizes', 'context', 'parameterization', *DOWNSAMPLING_KEYS):
+            'kernel_sizes', 'context', 'token_grids', 'parameterization', *DOWNSAMPLING_KEYS):
         return ''
     if key in DOWNSAMPLING_KEYS:
         key = f'downsampling.{key}'
-    return f'; add --cfg-options {layer_key(cfg)}.{key}=' + (f'"{value}"' if key == 'kernel_sizes' else str(value))
+    return f'; add --cfg-options {layer_key(cfg)}.{key}=' + (f'"{value}"' if key in ('kernel_sizes', 'token_grids') else str(value))
 
 
 def _pretrained_files(model: nn.Module) -> set[str]:

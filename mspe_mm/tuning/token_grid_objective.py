@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..layers.patch_embed import MultiScalePatchEmbed
+from ..layers.token_grids import grid_pairs
 from .early_backward import Losses
 
 
@@ -42,9 +43,9 @@ class TokenGridObjective:
     at_base = False    # images of any resolution are brought to the grid
 
     def __post_init__(self) -> None:
-        self.token_grids = [(g, g) if isinstance(g, int) else tuple(g) for g in self.token_grids]
-        if not self.token_grids or any(len(g) != 2 or min(g) < 1 for g in self.token_grids):
-            raise ValueError(f'token_grids must be positive numbers of tokens, got {self.token_grids}')
+        self.token_grids = grid_pairs(self.token_grids)
+        if not self.token_grids:
+            raise ValueError('token_grids must be positive numbers of tokens, got none')
         if self.objective != 'task':
             raise ValueError(f"token_grids are trained with objective='task' only, got {self.objective!r}: the teacher's "
                              'outputs are on the base grid')
@@ -80,7 +81,7 @@ class TokenGridObjective:
         grids = []
         for grid in self.token_grids:
             with patch_embed.force_grid(grid):
-                kernel = patch_embed.kernel_sizes[patch_embed.kernel_index(tileable_size(image_size, grid))]
-            if str(kernel) in patch_embed.kernels:
+                index = patch_embed.kernel_index(tileable_size(image_size, grid))
+            if patch_embed.name_of(index, grid) in patch_embed.kernels:
                 grids.append(grid)
         return grids

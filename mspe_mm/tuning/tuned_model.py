@@ -142,8 +142,20 @@ class TunedModel(_Host):
     def forward(self, inputs: Tensor | Sequence[Tensor], data_samples: Any = None, mode: str = 'tensor') -> Any:
         """The host's. With ``mode='predict'``, ``inputs`` may be a list of images (1, C, h, w) of any sizes."""
         if mode == 'predict' and isinstance(inputs, (list, tuple)):
-            return self.predict_each(inputs, data_samples)
+            return self._predict_by_grid(inputs, data_samples)
         return super().forward(inputs, data_samples, mode)
+
+    def _predict_by_grid(self, images: Sequence[Tensor], data_samples: Sequence) -> list:
+        """:meth:`predict_each`, one pass for each token grid of the images."""
+        layer, groups = self.mspe_layer, dict[tuple[int, int], list[int]]()
+        for index, image in enumerate(images):
+            groups.setdefault(layer.grid_for(tuple(image.shape[-2:])), []).append(index)
+        predicted: dict[int, Any] = {}
+        for grid, indices in groups.items():
+            with layer.force_grid(grid):
+                predicted.update(zip(indices, self.predict_each([images[index] for index in indices],
+                                                                [data_samples[index] for index in indices])))
+        return [predicted[index] for index in range(len(images))]
 
     def loss(self, inputs: Tensor, data_samples: Any) -> Losses:
         """The losses of a step: the host's, with ``tuning`` the objective's, with ``resolutions`` the host's at each one.

@@ -5,7 +5,7 @@
 """
 import math
 
-from mmengine.runner import set_random_seed
+from mmengine.dist import all_gather_object, get_dist_info, is_distributed
 from prettytable import PrettyTable
 from tqdm import tqdm
 
@@ -18,6 +18,8 @@ from mspe_mm.models.adapter import save_adapter
 from mspe_mm.models.checkpoint import load_weights
 from mspe_mm.runtime import cli
 from mspe_mm.runtime.data_checks import check_pipeline
+from mspe_mm.runtime.processes import join_processes
+from mspe_mm.runtime.randomness import seed_generators
 
 
 def ridge(text):
@@ -80,8 +82,28 @@ def kernels_of(layer, given, key):
     return sizes
 
 
+def add_images(calibrator, pairs, preprocessor, held_out):
+    """Add every image in one of the processes, and the images of all processes to each."""
+    rank, processes = get_dist_info()
+    failure = None
+    try:
+        for index in tqdm(range(rank, len(pairs), processes), desc='calibrate', unit='image', disable=True if rank else None):
+            seed_generators(0, index)    # for degradations with random numbers
+            image, resized = pairs[index]
+            calibrator.update(normalised(image, preprocessor),
+                              {k: normalised(small, preprocessor) for k, small in resized.items()}, index in held_out)
+    except InputError as error:
+        failure = str(error)
+    for failure in all_gather_object(failure):    # a process that ends alone would leave the others waiting
+        if failure:
+            raise InputError(failure)
+    if is_distributed():
+        calibrator.all_reduce()
+
+
 def main():
     args = parse_args()
+    join_processes(args.launcher)
     cfg = cli.load_config(args)
     cli.require_weights(cfg, args)
     names = find_images(args.images)
@@ -114,19 +136,17 @@ def main():
         check_pipeline(steps, model)
     del model    # the encoder is not needed
 
-    set_random_seed(0)    # for degradations with random numbers
     held_out = set(evenly(min(max(1, round(len(names) * args.holdout)), len(names) - 1), len(names)))
     try:
         calibrator = Calibrator(layer, [*sizes.values()])
-        for index in tqdm(range(len(pairs)), desc='calibrate', unit='image', disable=None):
-            image, resized = pairs[index]
-            calibrator.update(normalised(image, preprocessor),
-                              {k: normalised(small, preprocessor) for k, small in resized.items()}, index in held_out)
+        add_images(calibrator, pairs, preprocessor, held_out)
         found = calibrator.finish(args.ridge)
     except InputError:
         raise
     except ValueError as error:
         raise InputError(f'{args.images}: {error}') from error
+    if get_dist_info()[0] > 0:    # all processes have the same kernels
+        return
     save_adapter(layer, args.out)
 
     table = PrettyTable(['resolution', 'kernel', 'ridge', 'token error before', 'after'])

@@ -179,6 +179,13 @@ class Calibrator:
         seen, zeros = with_context(images.double(), geometry, (k, k))
         return extract_patches(seen, (geometry.kernel(k), ) * 2, (k, k), zeros)
 
+    def all_reduce(self) -> None:
+        """Take the images of all processes of ``torch.distributed`` together; every process has to call it, before
+        :meth:`finish`, and finds the same kernels as one process with all images, up to the rounding of float64."""
+        for parts in self.moments.values():
+            for moments in parts:
+                moments.all_reduce()
+
     @torch.no_grad()
     def finish(self, ridges: Sequence[float] = RIDGES) -> dict[int, Calibration]:
         """Set the layer's kernels; returns what was found, by patch size.

@@ -34,6 +34,14 @@ def _mixed(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]) >> 1
 
 
+def seed_generators(*numbers: int) -> None:
+    """Seed the generators of Python, NumPy and PyTorch by several numbers."""
+    seed = _mixed(*numbers)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
 class Draw(int):
     """An index of a data set, with the ``seed`` of the random numbers that the sample is loaded with."""
 
@@ -149,10 +157,7 @@ class RandomStateHook(Hook):
             self.sampler.restore(**self.stored)
 
     def before_train_iter(self, runner: Runner, *args, **kwargs) -> None:
-        seed = _mixed(runner.seed if self.sampler is None else self.sampler.seed, _STEPS, runner.iter)
-        random.seed(seed)
-        np.random.seed(seed % 2**32)
-        torch.manual_seed(seed)
+        seed_generators(runner.seed if self.sampler is None else self.sampler.seed, _STEPS, runner.iter)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         if self.sampler is not None:

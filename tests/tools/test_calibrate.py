@@ -303,3 +303,31 @@ def test_arguments_out_of_range_are_refused(world, args, capsys):
     with pytest.raises(AssertionError, match='2'):    # argparse exits with code 2, and a sentence on stderr
         world.fails('calibrate.py', 'mspe.py', 'base.pth', '--images', IMAGES, '--resolutions', 16, '--out', 'x', *args)
     assert args[0] in capsys.readouterr().err.splitlines()[-1]
+
+
+# -- In several processes ----------------------------------------------------------------------------------------------
+
+
+def launched(world, *args, check=True):
+    return world.command(sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2',
+                         ROOT / 'tools/calibrate.py', 'degraded.py', 'base.pth', '--launcher', 'pytorch', '--resolutions', 16,
+                         32, '--degrade', 'compressed', *args, check=check)
+
+
+def test_two_processes_write_the_adapter_of_one(world, calibrate):
+    alone, _ = calibrate('--degrade', 'compressed', config='degraded.py')
+    printed = launched(world, '--images', IMAGES, '--out', 'both.safetensors').stdout
+    both = load_file(world.folder / 'both.safetensors')
+    assert alone.keys() == both.keys()
+    assert all(np.allclose(alone[name], both[name], rtol=1e-5, atol=1e-6) for name in alone)
+    assert set(errors(printed)) == {4, 8}    # printed once
+
+
+def test_an_image_that_one_process_cannot_read_ends_both_with_its_name(world, calibrate):
+    write_photos(world.folder / 'broken', [(64, 64)] * 4)
+    (world.folder / 'broken/01.png').write_bytes(b'no image')    # of the second process
+    done = launched(world, '--images', 'broken', '--out', 'none.safetensors', check=False)
+    assert done.returncode != 0
+    sentences = [line for line in done.stderr.splitlines() if 'error: ' in line and '01.png' in line]
+    assert len(sentences) == 2
+    assert not (world.folder / 'none.safetensors').exists()

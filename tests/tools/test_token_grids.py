@@ -4,6 +4,7 @@ import json
 import pytest
 import torch
 from mmengine.config import Config
+from safetensors.torch import load_file
 from tools_helpers import ROOT
 
 from mspe_mm.core import MultiScalePatchEmbed
@@ -46,3 +47,38 @@ def test_configs_of_token_grids_are_complete(name, base):
     assert set(cfg.model.tuning) <= {'token_grids', 'freeze'}
     assert (dict(type='AdapterHook') in cfg.custom_hooks) is cfg.model.tuning.get('freeze', True)
     assert cfg.get('find_unused_parameters', False) is cfg.model.tuning.get('freeze', True)
+
+
+@pytest.fixture(scope='module')
+def tuned(world):
+    """``several.py``, which tunes kernels for two grids by mixed passes and a teacher, and its ``several.safetensors``."""
+    world.write_config('setr_mspe_synthetic', 'several.py', (
+        "model['backbone'].update(token_grids=[2])\n"
+        "model['tuning'] = dict(_delete_=True, type='MixedResolutionObjective', objective='distill')\n"
+        "load_from = 'base.pth'\ntrain_cfg = dict(max_epochs=4, val_interval=9)"))
+    world.call('train.py', 'several.py')
+    (world.folder / 'several.safetensors').write_bytes((world.folder / 'work_dirs/several/adapter.safetensors').read_bytes())
+    return 'several.py', 'base.pth', '--adapter', 'several.safetensors'
+
+
+def test_kernels_of_another_grid_are_tuned_tested_and_predict(world, tuned):
+    tensors = load_file(world.folder / 'several.safetensors')
+    assert {name.partition('.')[0] for name in tensors} == {'4', '8', '12', '4g2x2', '8g2x2', '12g2x2', '16g2x2'}
+    assert all(value.abs().max() > 0 for name, value in tensors.items() if name in ('8.weight', '8g2x2.weight'))
+
+    def labels(folder, *options):
+        world.call('predict.py', *tuned, 'data/images/val', '--out-dir', folder, '--resolution', '32', *options)
+        return [path.read_bytes() for path in sorted((world.folder / folder / 'labels').iterdir())]
+
+    assert labels('grid2', '--token-grid', '2') != labels('grid4') == labels('grid4x4', '--token-grid', '4x4')
+    world.call('test.py', *tuned, '--token-grid', '2', '--out', 'tested2')
+    world.call('test.py', *tuned, '--out', 'tested4')
+    found = [[path.read_bytes() for path in sorted((world.folder / folder).iterdir())] for folder in ('tested2', 'tested4')]
+    assert len(found[0]) == len(found[1]) == 4
+    assert found[0] != found[1]
+
+
+@pytest.mark.parametrize('tool', ['test.py', 'predict.py'])
+def test_a_grid_that_is_too_large_is_refused(world, tuned, tool):
+    more = ('data/images/val', '--out-dir', 'none') if tool == 'predict.py' else ()
+    assert 'the token grid 40 x 40 has 1600 tokens' in world.fails(tool, *tuned, *more, '--token-grid', '40')

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from ..data.pairs import IMAGE_SUFFIXES, find_images
+from ..data.image_folder import IMAGE_SUFFIXES, find_images
 from ..errors import InputError
 
 VIDEO_SUFFIXES = ('.mp4', '.avi', '.mov', '.mkv', '.webm')

@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.model import MMDistributedDataParallel
 from mmengine.registry import RUNNERS
-from mmengine.runner import BaseLoop, Runner, load_state_dict
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner, load_state_dict
 from torch import nn
 
 from ..errors import InputError
@@ -20,6 +20,7 @@ from ..models.adapter import AdapterMismatchError, load_adapter
 from ..models.checkpoint import check_fits, named_for, read_checkpoint, weights_of
 from ..models.find import find_patch_embed
 from .data_checks import check_data, data_set_error, empty_data_set
+from .epochs import ResumableEpochLoop
 from .fileio import latest_checkpoint
 from .hooks import SafeCheckpointHook, SoundTrainingHook
 from .randomness import RandomStateHook, seed_samples, with_seeded_samples
@@ -94,7 +95,12 @@ class MSPERunner(Runner):
         super().register_hook(hook, priority)
 
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
-        """The host's, with repeatable random numbers (:mod:`~mspe_mm.runtime.randomness`) and a watch on the loss."""
+        """The host's, with repeatable random numbers (:mod:`~mspe_mm.runtime.randomness`) and a watch on the loss.
+
+        Epochs are those of :class:`~mspe_mm.runtime.epochs.ResumableEpochLoop`.
+        """
+        if isinstance(loop, dict) and (loop.get('by_epoch') or loop.get('type') in ('EpochBasedTrainLoop', EpochBasedTrainLoop)):
+            loop = {**{key: value for key, value in loop.items() if key != 'by_epoch'}, 'type': ResumableEpochLoop}
         if isinstance(self._train_dataloader, dict) and isinstance(self._train_dataloader.get('sampler'), dict):
             self._train_dataloader = self.build_dataloader(
                 with_seeded_samples(self._train_dataloader), seed=self.seed,

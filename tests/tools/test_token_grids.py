@@ -58,7 +58,7 @@ def tuned(world):
         "load_from = 'base.pth'\ntrain_cfg = dict(max_epochs=4, val_interval=9)"))
     world.call('train.py', 'several.py')
     (world.folder / 'several.safetensors').write_bytes((world.folder / 'work_dirs/several/adapter.safetensors').read_bytes())
-    return 'several.py', 'base.pth', '--adapter', 'several.safetensors'
+    return 'several.py', 'base.pth'
 
 
 def test_kernels_of_another_grid_are_tuned_tested_and_predict(world, tuned):
@@ -67,12 +67,13 @@ def test_kernels_of_another_grid_are_tuned_tested_and_predict(world, tuned):
     assert all(value.abs().max() > 0 for name, value in tensors.items() if name in ('8.weight', '8g2x2.weight'))
 
     def labels(folder, *options):
-        world.call('predict.py', *tuned, 'data/images/val', '--out-dir', folder, '--resolution', '32', *options)
+        world.call('predict.py', *tuned, 'data/images/val', '--adapter', 'several.safetensors', '--out-dir', folder,
+                   '--resolution', '32', *options)
         return [path.read_bytes() for path in sorted((world.folder / folder / 'labels').iterdir())]
 
     assert labels('grid2', '--token-grid', '2') != labels('grid4') == labels('grid4x4', '--token-grid', '4x4')
-    world.call('test.py', *tuned, '--token-grid', '2', '--out', 'tested2')
-    world.call('test.py', *tuned, '--out', 'tested4')
+    world.call('test.py', *tuned, '--adapter', 'several.safetensors', '--token-grid', '2', '--out', 'tested2')
+    world.call('test.py', *tuned, '--adapter', 'several.safetensors', '--out', 'tested4')
     found = [[path.read_bytes() for path in sorted((world.folder / folder).iterdir())] for folder in ('tested2', 'tested4')]
     assert len(found[0]) == len(found[1]) == 4
     assert found[0] != found[1]

@@ -37,7 +37,8 @@ def share(text):
 
 def parse_args():
     parser = cli.parser('Calibrate patch kernels on unlabelled images', checkpoint=True)
-    parser.add_argument('--images', required=True, metavar='DIR', help='folder of images, read with its subfolders')
+    parser.add_argument('--images', required=True, metavar='DIR', help='folder of images, read with its subfolders, or '
+                        'WebDataset tars: shards/{000..099}.tar')
     parser.add_argument('--resolutions', nargs='+', type=cli.resolution, metavar='R',
                         help='resolutions that the base resolution is resized to: HEIGHTxWIDTH, or a height alone in the '
                         "aspect ratio of the base resolution; default the native resolutions of the config's kernels")
@@ -87,16 +88,17 @@ def add_images(calibrator, pairs, preprocessor, held_out):
     rank, processes = get_dist_info()
     failure = None
     try:
-        for index in tqdm(range(rank, len(pairs), processes), desc='calibrate', unit='image', disable=True if rank else None):
+        for index in tqdm(range(rank, len(pairs), processes), desc='calibrate', unit='image',
+                          disable=True if rank else None):
             seed_generators(0, index)    # for degradations with random numbers
             image, resized = pairs[index]
             calibrator.update(normalised(image, preprocessor),
                               {k: normalised(small, preprocessor) for k, small in resized.items()}, index in held_out)
     except InputError as error:
         failure = str(error)
-    for failure in all_gather_object(failure):    # a process that ends alone would leave the others waiting
-        if failure:
-            raise InputError(failure)
+    failures = [text for text in all_gather_object(failure) if text]
+    if failures:    # a process that ends alone would leave the others waiting
+        raise InputError(failures[0])
     if is_distributed():
         calibrator.all_reduce()
 

@@ -1,9 +1,9 @@
 """Images in WebDataset tars, read at random places.
 
-The address of an image is ``tar://SHARD.tar/NAME``. Importing this module registers the addresses with mmengine, so that every
-transform that loads a file takes them. Tars are read like folders: data sets know their images by number, so the samplers
-share them out to processes and continue in the middle of an epoch as they do for folders. Tars that are streamed have no
-such numbers. They have to be local files (or mounted), and not compressed.
+The address of an image is ``tar://SHARD.tar/NAME``. Importing this module registers the addresses with mmengine, so that
+every transform that loads a file takes them. Tars are read like folders: data sets know their images by number, so the
+samplers share them out to processes and continue in the middle of an epoch as they do for folders. Tars that are streamed
+have no such numbers. Tars have to be local files (or mounted), and not compressed.
 """
 from __future__ import annotations
 

@@ -59,8 +59,9 @@ def frame_scale(patch_embed: MultiScalePatchEmbed, batch_size: tuple[int, int]) 
 def frame_ratio(patch_embed: MultiScalePatchEmbed, batch_size: tuple[int, int]) -> tuple[Fraction, Fraction]:
     """:func:`frame_scale` as fractions: a patch of k px is ``patch_size`` px of the frame, once patches fit the batch."""
     fitted, kernel = patch_embed.fitted_size(batch_size), patch_embed.kernel_size(batch_size)
-    vertical, horizontal = (Fraction(patch_embed.patch_size * fit, k * length) * tokens
-                            for fit, k, length, tokens in zip(fitted, kernel, batch_size, base_tokens(patch_embed, batch_size)))
+    tokens = base_tokens(patch_embed, batch_size)
+    vertical, horizontal = (Fraction(patch_embed.patch_size * fit, k * length) * share
+                            for fit, k, length, share in zip(fitted, kernel, batch_size, tokens))
     return vertical, horizontal
 
 

@@ -382,7 +382,8 @@ class MultiScalePatchEmbed(nn.Module):
         ``'constant'`` gives the stock patch embedding, ``'fixed'`` and ``'isotropic'`` give FlexiViT's.
         """
         return self.sharing_base(kernel_sizes=(self.patch_size, ), tune_base=False, kernel_policy=kernel_policy,
-                                 context=context, token_grids=(), downsampling=replace(self.downsampling, correlation=correlation))
+                                 context=context, token_grids=(),
+                                 downsampling=replace(self.downsampling, correlation=correlation))
 
     def _own_kernel(self, name: str) -> PatchKernel:
         return cast(PatchKernel, self.kernels[name])
@@ -402,7 +403,8 @@ class MultiScalePatchEmbed(nn.Module):
                      grid: tuple[int, int] | None = None) -> tuple[Tensor, Tensor | None]:
         """Weight and bias (D) of kernel ``index`` of ``kernel_sizes``, resized to patches of ``size`` (height, width).
 
-        It is the kernel for images on ``grid``, by default the forced or the base grid. The weight is (D, C, *size), or larger where patches overlap and with context.
+        It is the kernel for images on ``grid``, by default the forced or the base grid. The weight is (D, C, *size), or
+        larger where patches overlap and with context.
         """
         base, name = self.base, self.name_of(index, grid or choice_for(self).grid or self.grid_size)
         if name not in self.kernels or choice_for(self).pretrained_only:

@@ -28,8 +28,8 @@ MAX_WEIGHT = 1e6
 
 _METADATA: dict[str, Any] = dict(
     base_digest=str, embed_dims=int, in_channels=int, patch_size=int, base_kernel=int, base_resolution=[int],
-    kernel_sizes=[int], tuned_sizes=[int], token_grids=[[int]], budgets=[[int]], context=(int, dict), parameterization=str, interpolation=str, antialias=bool,
-    correlation=float, training_seconds=float)
+    kernel_sizes=[int], tuned_sizes=[int], token_grids=[[int]], budgets=[[int]], context=(int, dict), parameterization=str,
+    interpolation=str, antialias=bool, correlation=float, training_seconds=float)
 """Types of the metadata; a list has elements of the type, a tuple names several types, and a float can be written as an
 integer."""
 

@@ -52,7 +52,8 @@ def _option(cfg: Config, error: AdapterMismatchError) -> str:
         return ''
     if key in DOWNSAMPLING_KEYS:
         key = f'downsampling.{key}'
-    return f'; add --cfg-options {layer_key(cfg)}.{key}=' + (f'"{value}"' if key in ('kernel_sizes', 'token_grids') else str(value))
+    text = f'"{value}"' if isinstance(value, list) else str(value)
+    return f'; add --cfg-options {layer_key(cfg)}.{key}={text}'
 
 
 def _pretrained_files(model: nn.Module) -> set[str]:
@@ -99,7 +100,9 @@ class MSPERunner(Runner):
 
         Epochs are those of :class:`~mspe_mm.runtime.epochs.ResumableEpochLoop`.
         """
-        if isinstance(loop, dict) and (loop.get('by_epoch') or loop.get('type') in ('EpochBasedTrainLoop', EpochBasedTrainLoop)):
+        by_epoch = isinstance(loop, dict) and (
+            loop.get('by_epoch') or loop.get('type') in ('EpochBasedTrainLoop', EpochBasedTrainLoop))
+        if by_epoch:
             loop = {**{key: value for key, value in loop.items() if key != 'by_epoch'}, 'type': ResumableEpochLoop}
         if isinstance(self._train_dataloader, dict) and isinstance(self._train_dataloader.get('sampler'), dict):
             self._train_dataloader = self.build_dataloader(

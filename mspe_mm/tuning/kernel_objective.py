@@ -17,9 +17,9 @@ from .early_backward import EarlyBackward, Losses
 class MultiResolutionObjective:
     """``L = sum_i l(Enc(g_i(resize(x, r_i))), y) + lambda l(Enc(g(x)), y)`` (Eq. 7).
 
-    Each tunable kernel i sees the batch at one resolution, drawn anew at every step, on its token grid. Labels stay at the base resolution:
-    ``task_loss`` closes over them. With a frozen base kernel the last term is a constant, and so is the first sum's term for
-    the base size; both passes are skipped.
+    Each tunable kernel i sees the batch at one resolution, drawn anew at every step, on its token grid. Labels stay at the
+    base resolution: ``task_loss`` closes over them. With a frozen base kernel the last term is a constant, and so is the
+    first sum's term for the base size; both passes are skipped.
 
     The passes run one after another, each with its backward pass, so that a step needs the memory of one pass, see
     :class:`~mspe_mm.tuning.early_backward.EarlyBackward`. Everything but the kernels has to be frozen, see
@@ -59,8 +59,9 @@ class MultiResolutionObjective:
             model: The model, if more than the kernels trains. By default only the kernels train.
 
         Returns:
-            The losses named ``k<size>.<name>``, on another token grid ``k<size>g<rows>x<columns>.<name>``, and ``base.<name>`` for the lambda term. Only their sum may be
-            differentiated: one loss of each pass carries the gradient of that pass.
+            The losses named ``k<size>.<name>``, on another token grid ``k<size>g<rows>x<columns>.<name>``, and
+            ``base.<name>`` for the lambda term. Only their sum may be differentiated: one loss of each pass carries the
+            gradient of that pass.
         """
         passes = {f'k{patch_embed.name_of(index, grid)}': partial(
                       self._kernel_losses, patch_embed, images, task_loss, index, grid)

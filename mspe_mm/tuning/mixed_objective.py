@@ -19,8 +19,8 @@ class MixedResolutionObjective:
 
     It is Eq. 7 with the sum over the kernels estimated by one draw an image, instead of computed by one pass a kernel. The
     token grid is the same for all images, so that they share one pass through the encoder. Where the layer has kernels for
-    several token grids, the grid is drawn anew in every step, uniformly, and the kernels are those of the grid. Of the base resolution, whose
-    kernel is frozen, nothing is drawn unless ``tune_base`` gives it a kernel that trains.
+    several token grids, the grid is drawn anew in every step, uniformly, and the kernels are those of the grid. Of the base
+    resolution, whose kernel is frozen, nothing is drawn unless ``tune_base`` gives it a kernel that trains.
 
     Args:
         sampling: ``'double'``, ``'partition'`` or ``'native'``, see :func:`~mspe_mm.layers.resolution.sampling_range`.

@@ -24,7 +24,8 @@ def add(calibrator: Calibrator, first: int, last: int) -> None:
 
 
 def process(rank: int, folder: str) -> None:
-    torch.distributed.init_process_group('gloo', init_method=f'file://{folder}/rendezvous', rank=rank, world_size=len(SHARES))
+    torch.distributed.init_process_group(
+        'gloo', init_method=f'file://{folder}/rendezvous', rank=rank, world_size=len(SHARES))
     own, nothing = calibrator(), PairMoments(2, 3)
     add(own, *SHARES[rank])
     own.all_reduce()

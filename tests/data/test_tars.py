@@ -67,7 +67,7 @@ def test_what_cannot_be_read_is_named(data, tmp_path):
         find_images(tmp_path / 'text.tar')
     with tarfile.open(tmp_path / 'labels.tar', 'w') as tar:
         tar.add(data / 'images/0.png', '0.seg.png')
-    with pytest.raises(InputError, match='there are no images in .*labels.tar'):
+    with pytest.raises(InputError, match=r'there are no images in .*labels.tar'):
         find_images(tmp_path / 'labels.tar')
     with pytest.raises(InputError, match=r'0.tar has no part/9.png'):
         fileio.get(f'tar://{data}/shards/0.tar/part/9.png')

@@ -310,8 +310,8 @@ def test_arguments_out_of_range_are_refused(world, args, capsys):
 
 def launched(world, *args, check=True):
     return world.command(sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2',
-                         ROOT / 'tools/calibrate.py', 'degraded.py', 'base.pth', '--launcher', 'pytorch', '--resolutions', 16,
-                         32, '--degrade', 'compressed', *args, check=check)
+                         ROOT / 'tools/calibrate.py', 'degraded.py', 'base.pth', '--launcher', 'pytorch', '--resolutions',
+                         16, 32, '--degrade', 'compressed', *args, check=check)
 
 
 def test_two_processes_write_the_adapter_of_one(world, calibrate):

@@ -4,6 +4,7 @@ import json
 import pytest
 import torch
 from mmengine.config import Config
+from safetensors import safe_open
 from safetensors.torch import load_file
 from tools_helpers import ROOT
 
@@ -83,3 +84,43 @@ def test_kernels_of_another_grid_are_tuned_tested_and_predict(world, tuned):
 def test_a_grid_that_is_too_large_is_refused(world, tuned, tool):
     more = ('data/images/val', '--out-dir', 'none') if tool == 'predict.py' else ()
     assert 'the token grid 40 x 40 has 1600 tokens' in world.fails(tool, *tuned, *more, '--token-grid', '40')
+
+
+def test_budgets_are_chosen_written_into_the_adapter_and_taken_in_prediction(world, tuned, capsys):
+    def choose(*options):
+        world.call('choose_budgets.py', *tuned, '--adapter', 'several.safetensors', '--out', 'chosen.safetensors',
+                   '--resolutions', 16, 32, *options)
+        with safe_open(world.folder / 'chosen.safetensors', 'pt') as file:
+            return json.loads(file.metadata()['budgets']), capsys.readouterr().out
+
+    assert choose('--min-metric', 0.01)[0] == [[16, 16, 2, 2], [32, 32, 2, 2]]
+    before, after = (load_file(world.folder / f'{name}.safetensors') for name in ('several', 'chosen'))
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+    def labels(folder, adapter, *options):
+        world.call('predict.py', *tuned, 'data/images/val', '--adapter', adapter, '--out-dir', folder, *options)
+        return [path.read_bytes() for path in sorted((world.folder / folder / 'labels').iterdir())]
+
+    small = ('--resolution', 32)
+    forced = labels('forced', 'several.safetensors', *small, '--token-grid', 2)
+    assert labels('itself', 'chosen.safetensors', *small) == forced
+    assert labels('whole', 'chosen.safetensors') == labels('base', 'several.safetensors')
+
+    world.call('eval_multiscale.py', *tuned, '--adapter', 'chosen.safetensors', '--methods', 'mspe', '--resolutions', 32, 64,
+               '--out-dir', 'with_budgets')
+    rows = json.loads((world.folder / 'with_budgets/results.json').read_text())['rows']
+    assert [row['token_grid'] for row in rows] == [[2, 2], [4, 4]]
+    whole = rows[1]['metrics']['mIoU']
+    found, printed = choose('--min-metric', 1)
+    kept = rows[0]['metrics']['mIoU'] >= whole
+    assert found[1] == [32, 32, *((2, 2) if kept else (4, 4))]
+    assert '100.0%' in printed
+
+
+def test_choosing_budgets_refuses_what_it_cannot_do(world, tuned):
+    out = ('--out', 'none.safetensors')
+    assert 'give --adapter' in world.fails('choose_budgets.py', *tuned, *out)
+    several = ('--adapter', 'several.safetensors')
+    assert 'no grid of less than 16 tokens' in world.fails('choose_budgets.py', *tuned, *several, *out, '--token-grid', 4, 8)
+    assert 'has no val_dataloader' in world.fails('choose_budgets.py', *tuned, *several, *out, '--cfg-options',
+                                                  'val_dataloader=None', 'val_evaluator=None', 'val_cfg=None')

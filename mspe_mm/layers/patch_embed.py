@@ -298,7 +298,7 @@ class MultiScalePatchEmbed(nn.Module):
 
     def name_of(self, index: int, grid: tuple[int, int]) -> str:
         """The name of kernel ``index`` on a grid; ``kernels`` may have none of that name."""
-        return kernel_name(self.kernel_sizes[index], tuple(grid) if tuple(grid) in self.token_grids else None)
+        return kernel_name(self.kernel_sizes[index], grid if grid in self.token_grids else None)
 
     def force_kernel(self, index: int) -> AbstractContextManager[None]:
         """Within the context, calls of this thread are embedded by kernel ``index`` of ``kernel_sizes`` (not by Eq. 10)."""
@@ -309,7 +309,7 @@ class MultiScalePatchEmbed(nn.Module):
 
         None changes nothing. ``grid_size`` stays the base grid: that of the host's position table.
         """
-        return choosing(self, grid=grid)
+        return choosing(self, grid=None if grid is None else tuple(grid))
 
     def pretrained_only(self) -> AbstractContextManager[None]:
         """Within the context, calls of this thread are embedded by the pretrained kernel, resized to fit."""

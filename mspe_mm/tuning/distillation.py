@@ -50,7 +50,8 @@ def distillation_loss(patch_embed: MultiScalePatchEmbed, images: Tensor, outputs
         student = outputs(images)
         losses = {} if task_losses is None else task_losses(student)
         compared = student.compared
-        if patch_embed.grid_for(images.shape[-2:]) != patch_embed.grid_size:
+        height, width = images.shape[-2:]
+        if patch_embed.grid_for((height, width)) != patch_embed.grid_size:
             compared = on_grid_of(teacher, compared)
         return {**losses, 'loss_distill': distance(compared, teacher)}
 

@@ -77,7 +77,8 @@ class MultiResolutionObjective:
     def _kernel_losses(self, patch_embed: MultiScalePatchEmbed, images: Tensor, task_loss: Callable[[Tensor], Losses],
                        index: int, grid: tuple[int, int]) -> Losses:
         patch = draw_patch_size(patch_embed.kernel_sizes, index, self.sampling, self.aspect_jitter)
-        size = resolution_for(images.shape[-2:], patch, patch_embed.patch_size, grid, patch_embed.grid_size)
+        height, width = images.shape[-2:]
+        size = resolution_for((height, width), patch, patch_embed.patch_size, grid, patch_embed.grid_size)
         with patch_embed.force_kernel(index), patch_embed.force_grid(grid):
             return task_loss(patch_embed.downsampling.resize(images, size))
 

@@ -149,7 +149,8 @@ class TunedModel(_Host):
         """:meth:`predict_each`, one pass for each token grid of the images."""
         layer, groups = self.mspe_layer, dict[tuple[int, int], list[int]]()
         for index, image in enumerate(images):
-            groups.setdefault(layer.grid_for(tuple(image.shape[-2:])), []).append(index)
+            height, width = image.shape[-2:]
+            groups.setdefault(layer.grid_for((height, width)), []).append(index)
         predicted: dict[int, Any] = {}
         for grid, indices in groups.items():
             with layer.force_grid(grid):

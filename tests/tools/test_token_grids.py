@@ -10,6 +10,7 @@ from tools_helpers import ROOT
 
 from mspe_mm.core import MultiScalePatchEmbed
 from mspe_mm.evaluation.methods import FROM_FILES, METHODS
+from mspe_mm.tuning.factory import build_objective
 from mspe_mm.tuning.token_grid_objective import TokenGridObjective, tileable_size
 
 
@@ -124,3 +125,14 @@ def test_choosing_budgets_refuses_what_it_cannot_do(world, tuned):
     assert 'no grid of less than 16 tokens' in world.fails('choose_budgets.py', *tuned, *several, *out, '--token-grid', 4, 8)
     assert 'has no val_dataloader' in world.fails('choose_budgets.py', *tuned, *several, *out, '--cfg-options',
                                                   'val_dataloader=None', 'val_evaluator=None', 'val_cfg=None')
+
+
+def test_the_recipe_of_budgets_is_complete():
+    cfg = Config.fromfile(ROOT / 'configs/setr_budgets_camvid.py')
+    settings = {key: cfg.model.backbone[key] for key in ('kernel_sizes', 'context', 'token_grids')}
+    layer = MultiScalePatchEmbed(embed_dims=1, grid_size=(15, 20), **settings)
+    assert layer.own_kernels() == {(15, 20): [0, 1, 2], (8, 11): [0, 1, 2, 3]}
+    assert build_objective(cfg.model.tuning).objective == 'both'
+    assert cfg.find_unused_parameters    # a step uses the kernels of one grid
+    assert dict(type='AdapterHook') in cfg.custom_hooks
+    assert 'momentum' not in cfg.optim_wrapper.optimizer

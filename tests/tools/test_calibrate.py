@@ -349,8 +349,8 @@ def test_two_nodes_calibrate_from_tars_what_one_process_does_from_the_folder(wor
         port = free.getsockname()[1]
     bin_ = Path(sys.executable).parent
     nodes = [subprocess.Popen(
-        ['bash', str(ROOT / 'tools/dist_test.sh'), 'mspe.py', 'base.pth', '1', '--images', '{0..2}.tar', '--resolutions', '16',
-         '32', '--out', 'nodes.safetensors'], cwd=world.folder, env={
+        ['bash', str(ROOT / 'tools/dist_test.sh'), 'mspe.py', 'base.pth', '1', '--images', '{0..2}.tar', '--resolutions',
+         '16', '32', '--out', 'nodes.safetensors'], cwd=world.folder, env={
             **os.environ, 'TOOL': 'calibrate.py', 'NNODES': '2', 'NODE_RANK': str(rank), 'PORT': str(port),
             'MASTER_ADDR': '127.0.0.1', 'OMP_NUM_THREADS': '1', 'PATH': f'{bin_}:{os.environ["PATH"]}'})
         for rank in range(2)]

@@ -11,6 +11,7 @@ from mmcv.transforms import LoadImageFromFile
 from mmengine import fileio
 from webdataset import TarWriter
 
+from mspe_mm.cls.transforms import LoadRGBImage
 from mspe_mm.data.image_folder import ImageFolder, find_images
 from mspe_mm.data.pairs import ImagePairs
 from mspe_mm.errors import InputError
@@ -49,6 +50,13 @@ def test_a_data_set_of_tars_loads_what_that_of_the_folder_loads(data):
     tars, folder = (ImageFolder(data_root=str(data / root), pipeline=pipeline) for root in ('shards/{0..1}.tar', 'images'))
     assert len(tars) == len(folder) == 6
     assert all(np.array_equal(tars[index]['img'], folder[index]['img']) for index in range(6))
+
+
+def test_a_classifier_loads_an_image_of_a_tar(data):
+    first = find_images(data / 'shards/0.tar')[0]
+    paths = (first, str(data / 'images/0.png'))
+    found, expected = (np.asarray(LoadRGBImage()(dict(img_path=path))['img']) for path in paths)
+    assert np.array_equal(found, expected)
 
 
 def test_pairs_of_tars_are_those_of_the_folder(data):

@@ -51,5 +51,6 @@ setup(
         'onedl': ['onedl-mmengine>=0.10.12', 'onedl-mmcv>=2.3.6', 'onedl-mmsegmentation>=1.4.2',
                   'onedl-mmdetection>=3.5.1'],
         'upstream': ['mmengine>=0.10.4', 'mmcv>=2.0.0', 'mmsegmentation>=1.2.2', 'mmdet>=3.3.0'],
+        'webdataset': ['webdataset>=0.2.86'],
     },
 )

@@ -120,7 +120,7 @@ class Runs:
         load_weights(model, self.checkpoint)
         layer = cli.require_mspe(model, str(config))
         torch.manual_seed(cfg.randomness.seed)
-        for size in map(int, layer.kernels):
+        for size in layer.own_sizes:
             drawn = nn.Conv2d(layer.in_channels, layer.embed_dims, layer.geometry.kernel(size))
             layer.set_kernel(size, drawn.weight, None if layer.base.bias is None else drawn.bias)
         save_adapter(layer, path)

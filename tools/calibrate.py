@@ -5,7 +5,7 @@
 """
 import math
 
-from mmengine.runner import set_random_seed
+from mmengine.dist import all_gather_object, get_dist_info, is_distributed
 from prettytable import PrettyTable
 from tqdm import tqdm
 
@@ -18,6 +18,8 @@ from mspe_mm.models.adapter import save_adapter
 from mspe_mm.models.checkpoint import load_weights
 from mspe_mm.runtime import cli
 from mspe_mm.runtime.data_checks import check_pipeline
+from mspe_mm.runtime.processes import join_processes
+from mspe_mm.runtime.randomness import seed_generators
 
 
 def ridge(text):
@@ -35,7 +37,8 @@ def share(text):
 
 def parse_args():
     parser = cli.parser('Calibrate patch kernels on unlabelled images', checkpoint=True)
-    parser.add_argument('--images', required=True, metavar='DIR', help='folder of images, read with its subfolders')
+    parser.add_argument('--images', required=True, metavar='DIR', help='folder of images, read with its subfolders, or '
+                        'WebDataset tars: shards/{000..099}.tar')
     parser.add_argument('--resolutions', nargs='+', type=cli.resolution, metavar='R',
                         help='resolutions that the base resolution is resized to: HEIGHTxWIDTH, or a height alone in the '
                         "aspect ratio of the base resolution; default the native resolutions of the config's kernels")
@@ -58,10 +61,10 @@ def parse_args():
 
 def kernels_of(layer, given, key):
     """Patch sizes by resolution."""
-    if not given and not layer.kernels:
+    if not given and not layer.own_sizes:
         raise InputError(f'kernel_sizes={layer.kernel_sizes} names the pretrained kernel alone: give --resolutions')
     if not given:
-        return {(int(k) * layer.grid_size[0], int(k) * layer.grid_size[1]): int(k) for k in layer.kernels}
+        return {(k * layer.grid_size[0], k * layer.grid_size[1]): k for k in layer.own_sizes}
     sizes = {}
     resolutions = cli.full_sizes(given, layer.base_resolution)
     cli.warn_off_grid(layer, resolutions)
@@ -70,7 +73,7 @@ def kernels_of(layer, given, key):
         if k != other:
             raise InputError(f'{height} x {width} px are patches of {k} x {other} px, and kernels are kept square: give a '
                              f'resolution in the aspect ratio of {layer.base_resolution[0]} x {layer.base_resolution[1]}')
-        if k == layer.patch_size and str(k) not in layer.kernels:
+        if k == layer.patch_size and k not in layer.own_sizes:
             raise InputError(f'{height} x {width} px have patches of {k} px, as the base resolution has, whose kernel stays '
                              f'the pretrained one: to calibrate it too, add --cfg-options {key}.tune_base=True')
         if k in sizes.values():
@@ -80,8 +83,29 @@ def kernels_of(layer, given, key):
     return sizes
 
 
+def add_images(calibrator, pairs, preprocessor, held_out):
+    """Add every image in one of the processes, and the images of all processes to each."""
+    rank, processes = get_dist_info()
+    failure = None
+    try:
+        for index in tqdm(range(rank, len(pairs), processes), desc='calibrate', unit='image',
+                          disable=True if rank else None):
+            seed_generators(0, index)    # for degradations with random numbers
+            image, resized = pairs[index]
+            calibrator.update(normalised(image, preprocessor),
+                              {k: normalised(small, preprocessor) for k, small in resized.items()}, index in held_out)
+    except InputError as error:
+        failure = str(error)
+    failures = [text for text in all_gather_object(failure) if text]
+    if failures:    # a process that ends alone would leave the others waiting
+        raise InputError(failures[0])
+    if is_distributed():
+        calibrator.all_reduce()
+
+
 def main():
     args = parse_args()
+    join_processes(args.launcher)
     cfg = cli.load_config(args)
     cli.require_weights(cfg, args)
     names = find_images(args.images)
@@ -114,19 +138,17 @@ def main():
         check_pipeline(steps, model)
     del model    # the encoder is not needed
 
-    set_random_seed(0)    # for degradations with random numbers
     held_out = set(evenly(min(max(1, round(len(names) * args.holdout)), len(names) - 1), len(names)))
     try:
         calibrator = Calibrator(layer, [*sizes.values()])
-        for index in tqdm(range(len(pairs)), desc='calibrate', unit='image', disable=None):
-            image, resized = pairs[index]
-            calibrator.update(normalised(image, preprocessor),
-                              {k: normalised(small, preprocessor) for k, small in resized.items()}, index in held_out)
+        add_images(calibrator, pairs, preprocessor, held_out)
         found = calibrator.finish(args.ridge)
     except InputError:
         raise
     except ValueError as error:
         raise InputError(f'{args.images}: {error}') from error
+    if get_dist_info()[0] > 0:    # all processes have the same kernels
+        return
     save_adapter(layer, args.out)
 
     table = PrettyTable(['resolution', 'kernel', 'ridge', 'token error before', 'after'])

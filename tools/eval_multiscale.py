@@ -76,8 +76,6 @@ def main():
     args.work_dir = args.work_dir or str(Path(args.out_dir) / 'log')
     cfg = cli.load_config(args)
     cli.require_weights(cfg, args)
-    if args.token_grid and cfg.get('default_scope') == 'mmdet':
-        raise InputError('--token-grid is for classification and segmentation: a detector reads features on the base grid')
     task = task_of(cfg)
     task.evaluator_config(cfg.test_evaluator, args.bootstrap)    # refuses before anything is loaded
     degrade = cli.read_pipeline(cfg, args.degrade)

@@ -2,6 +2,7 @@
 
     python tools/merge_adapter.py configs/setr_mspe_ade20k.py CHECKPOINT --adapter adapter.safetensors --out merged.pth
 """
+import sys
 
 import torch
 
@@ -32,6 +33,9 @@ def main():
     cli.load_adapter_for(cfg, layer, args.adapter)
     with replacing(args.out) as temporary, open(temporary, 'wb') as file:    # for a path PyTorch hides the system's error
         torch.save(dict(meta=meta, state_dict=model.state_dict()), file)
+    if layer.budgets:
+        print('warning: the token grids that the adapter has for resolutions are not in a checkpoint: the merged model has '
+              'the base grid, or what --token-grid asks for', file=sys.stderr)
     print(f'written to {args.out}')
 
 

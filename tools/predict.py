@@ -36,6 +36,7 @@ def parse_args():
     parser.add_argument('--adapter', metavar='FILE', help='tuned patch embedding (.safetensors)')
     parser.add_argument('--resolution', type=cli.resolution, metavar='R',
                         help='shrink images first, so that the base resolution becomes R: HEIGHTxWIDTH, or a height alone')
+    cli.add_grid_argument(parser)
     parser.add_argument('--batch-size', type=cli.positive, default=8, metavar='N',
                         help='images in one pass, of any sizes; default %(default)s')
     parser.add_argument('--min-score', type=float, default=0.3, metavar='S',
@@ -114,8 +115,9 @@ def main():
     if args.resolution:
         base = predictor.model.mspe_layer.base_resolution
         predictor = Predictor(predictor.model, *cli.full_sizes([args.resolution], base))
+    predictor.token_grid = cli.forced_grid(predictor.model.mspe_layer, args)
     header = dict(config=args.config, checkpoint=checkpoint, adapter=args.adapter, model=identity(predictor.model),
-                  resolution=args.resolution, **cli.speed_up(predictor.model, args))
+                  resolution=args.resolution, token_grid=args.token_grid, **cli.speed_up(predictor.model, args))
     folder = PredictionFolder(args.out_dir, header, predictor.classes, predictor.palette, args.min_score)
     todo = [source for source in sources if not folder.has(source.key)]
     if len(todo) < len(sources):

@@ -1,4 +1,5 @@
 """Evaluate a checkpoint at the config's own resolution: python tools/test.py CONFIG CHECKPOINT [--adapter FILE]"""
+from contextlib import nullcontext
 from pathlib import Path
 
 from mspe_mm.errors import InputError
@@ -12,6 +13,7 @@ def parse_args():
     parser.add_argument('--show-dir', help='folder for images with the predictions drawn on them')
     parser.add_argument('--wait-time', type=float, default=2, help='seconds to show each prediction')
     parser.add_argument('--tta', action='store_true', help='test-time augmentation')
+    cli.add_grid_argument(parser)
     cli.add_speed_arguments(parser)
     return parser.parse_args()
 
@@ -52,7 +54,8 @@ def main():
         save_predictions(cfg, args.out)
     runner = cli.build_runner(cfg)
     cli.speed_up(runner.model, args)
-    with cli.warning_off_grid(runner.model):
+    layer = cli.require_mspe(runner.model, args.config) if args.token_grid else None
+    with layer.force_grid(cli.forced_grid(layer, args)) if layer else nullcontext(), cli.warning_off_grid(runner.model):
         runner.test()
 
 

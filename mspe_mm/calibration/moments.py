@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import torch
+import torch.distributed
 from torch import Tensor
 
 
@@ -41,6 +42,19 @@ class PairMoments:
         self.target_mean += share * t_step
         self.count += len(u)
 
+    def all_reduce(self) -> None:
+        """Become the moments of the pairs of all processes of ``torch.distributed``; every process has to call it."""
+        own, own_input_mean, own_target_mean = self.count, self.input_mean, self.target_mean
+        self.count = int(_over_processes(torch.tensor(own, device=self.input_mean.device)))
+        whole = max(1, self.count)
+        self.input_mean = _over_processes(own / whole * own_input_mean)
+        self.target_mean = _over_processes(own / whole * own_target_mean)
+        # As in update: what is between the processes' means is added to what is within.
+        u_step, t_step = own_input_mean - self.input_mean, own_target_mean - self.target_mean
+        self._inputs = _over_processes(self._inputs.addr(u_step, u_step, alpha=own))
+        self._cross = _over_processes(self._cross.addr(t_step, u_step, alpha=own))
+        self._targets = _over_processes(self._targets + own * t_step.square().sum())
+
     @property
     def input_covariance(self) -> Tensor:
         """(d, d)."""
@@ -55,6 +69,13 @@ class PairMoments:
     def target_variance(self) -> float:
         """``E |t - E t|^2``."""
         return (self._targets / self.count).item()
+
+
+def _over_processes(value: Tensor) -> Tensor:
+    """The sum of the values of all processes."""
+    total = value.clone()
+    torch.distributed.all_reduce(total)
+    return total
 
 
 def token_error(moments: PairMoments, weight: Tensor, bias: Tensor | None = None) -> float:

@@ -135,7 +135,7 @@ class Calibrator:
 
     Args:
         patch_embed: The layer.
-        sizes: Native patch sizes of the kernels in pixels: keys of ``patch_embed.kernels``.
+        sizes: Native patch sizes of the kernels in pixels: ``patch_embed.own_sizes``.
 
     Raises:
         ValueError: If the layer has no such kernel to set, or its patches have more than :data:`MAX_INPUTS` values: memory
@@ -147,9 +147,9 @@ class Calibrator:
         self.moments: dict[int, tuple[PairMoments, PairMoments]] = {}
         for k in sizes:
             inputs = patch_embed.in_channels * patch_embed.geometry.kernel(k)**2
-            if str(k) not in patch_embed.kernels:
+            if k not in patch_embed.own_sizes:
                 raise ValueError(f'the layer has no kernel of {k} px to calibrate, its own are of '
-                                 f'{", ".join(patch_embed.kernels) or "none"}')
+                                 f'{", ".join(map(str, patch_embed.own_sizes)) or "none"}')
             if inputs > MAX_INPUTS:
                 raise ValueError(f'patches of {k} px have {inputs} values, and at most {MAX_INPUTS} can be calibrated')
             fit, held_out = (PairMoments(inputs, patch_embed.embed_dims, patch_embed.base.weight.device) for _ in range(2))
@@ -178,6 +178,13 @@ class Calibrator:
         geometry = self.patch_embed.geometry
         seen, zeros = with_context(images.double(), geometry, (k, k))
         return extract_patches(seen, (geometry.kernel(k), ) * 2, (k, k), zeros)
+
+    def all_reduce(self) -> None:
+        """Take the images of all processes of ``torch.distributed`` together; every process has to call it, before
+        :meth:`finish`, and finds the same kernels as one process with all images, up to the rounding of float64."""
+        for parts in self.moments.values():
+            for moments in parts:
+                moments.all_reduce()
 
     @torch.no_grad()
     def finish(self, ridges: Sequence[float] = RIDGES) -> dict[int, Calibration]:

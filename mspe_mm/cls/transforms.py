@@ -6,11 +6,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import torch
 import torchvision.transforms
+from mmengine import fileio
 from mmengine.registry import TRANSFORMS
 from mmengine.structures import BaseDataElement
 from PIL import Image
@@ -31,10 +33,10 @@ class LoadRGBImage:
 
     def __call__(self, results: dict) -> dict:
         path = results['img_path']
-        if not Path(path).is_file():
+        if '://' not in path and not Path(path).is_file():
             raise InputError(f'{path} does not exist')
         try:
-            with Image.open(path) as image:
+            with Image.open(BytesIO(fileio.get(path))) as image:
                 results['img'] = image.convert('RGB')
             results['channel_order'] = 'rgb'
         except Exception as error:    # PIL's decoders raise all kinds

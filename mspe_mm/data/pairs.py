@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from .change_resolution import ChangeResolution
+from .image_folder import path_in
 
 
 def evenly(count: int, among: int) -> list[int]:
@@ -36,8 +37,8 @@ class ImagePairs:
     """The images of a folder at the base resolution, paired with its resized copies.
 
     Args:
-        folder: Where the images are.
-        names: Paths inside it.
+        folder: Where the images are: a folder, or tars.
+        names: Paths inside it, of :func:`~mspe_mm.data.image_folder.find_images`.
         steps: Transforms that load an image and bring it to the base resolution.
         patch_size: Patch size at the base resolution, in pixels.
         changes: Sources of the images for patches of k px, by k: a transform that scales an image by k / ``patch_size``, or
@@ -60,12 +61,13 @@ class ImagePairs:
                 k / ``patch_size`` times the size of the base image.
         """
         name, p = self.names[index], self.patch_size
-        results = self.to_base(self.load(dict(img_path=str(self.folder / name))))
+        path = path_in(self.folder, name)
+        results = self.to_base(self.load(dict(img_path=path)))
         image = results['img']
         size = image.shape[:2]
         rows, columns = size[0] // p, size[1] // p
         if not rows or not columns:
-            raise InputError(f'{self.folder / name} is {size[0]} x {size[1]} px at the base resolution, smaller than a '
+            raise InputError(f'{path} is {size[0]} x {size[1]} px at the base resolution, smaller than a '
                              f'patch of {p} px')
         image = image[:rows * p, :columns * p]
         return image, {k: self._read(Path(change) / name, k, size) if isinstance(change, (str, Path)) else

@@ -9,13 +9,14 @@ from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample, OptSampleList, SampleList
 from mmengine.model import BaseModule
 from torch import Tensor
+from torch.nn import Module
 
 from ..errors import InputError
 from ..layers.call_scope import CallScope
 from ..tuning.distillation import feature_distance
 from ..tuning.tuned_model import Outputs, TunedModel
 from .data_preprocessor import MSPEDetDataPreprocessor
-from .frame import frame_scale, in_frame
+from .frame import features_in_frame, frame_scale, in_frame
 from .head_precision import FullPrecisionHeadsMixin
 
 _known: CallScope[tuple[Tensor, tuple[Tensor, ...]] | None] = CallScope(None)    # images, and their features
@@ -31,8 +32,7 @@ class MultiResolutionDetectorMixin(FullPrecisionHeadsMixin, TunedModel):
     compared.
 
     Args:
-        tuning: See :class:`~mspe_mm.tuning.tuned_model.TunedModel`; not ``token_grids``, because heads read features on the
-            base grid.
+        tuning: See :class:`~mspe_mm.tuning.tuned_model.TunedModel`.
         patch_embed: Likewise; for a stock backbone (``SwinTransformer``, ``PyramidVisionTransformerV2``, ...).
         *args: The host's.
         **kwargs: The host's.
@@ -45,10 +45,8 @@ class MultiResolutionDetectorMixin(FullPrecisionHeadsMixin, TunedModel):
     distance = staticmethod(feature_distance)
 
     def __init__(self, *args, tuning: dict | None = None, patch_embed: dict | None = None, **kwargs) -> None:
-        if 'token_grids' in (tuning or {}):
-            raise InputError(f'tuning.token_grids is for classification and segmentation: {type(self).__name__} reads '
-                             'features on the base grid')
         super().__init__(*args, tuning=tuning, patch_embed=patch_embed, **kwargs)
+        self.backbone.register_forward_hook(self._in_frame)
         layer = self.mspe_layer
         preprocessor = self.data_preprocessor
         if isinstance(preprocessor, MSPEDetDataPreprocessor) and (
@@ -67,6 +65,10 @@ class MultiResolutionDetectorMixin(FullPrecisionHeadsMixin, TunedModel):
                     for module in child.modules():
                         module.training = isinstance(module, BaseModule)
         return self
+
+    def _in_frame(self, backbone: Module, inputs: tuple[Tensor, ...], features: Sequence[Tensor]) -> Sequence[Tensor]:
+        """The backbone's features at the sizes that neck and heads expect, whatever the token grid."""
+        return features_in_frame(features, self.mspe_layer, tuple(inputs[0].shape[-2:]))
 
     @staticmethod
     def is_annotated(data_sample: DetDataSample) -> bool:

@@ -12,6 +12,10 @@ With the ``'fixed'`` policy a 512 x 512 batch has 8 px patches for a base resolu
 The heads get the metadata of the image in the frame: ``img_shape``, ``pad_shape``, ``batch_input_shape`` and
 ``scale_factor`` (original image to frame). They divide by that factor, which maps boxes and masks to the original image.
 
+On another token grid a patch is more or less of the frame: with half of the rows and columns, ``2 * patch_size`` pixels. The
+frame stays, and with it the sizes of objects that heads were trained on: the encoder's features are resized to those of the
+base grid (:func:`features_in_frame`), so that neck and heads see what they always see.
+
 Images are first put on a canvas (:func:`canvas_size`), so that they keep their aspect ratio. The canvas has a whole number
 of pixels for every token, the same on both axes.
 """
@@ -22,7 +26,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 
+import torch.nn.functional as F
 from mmdet.structures import DetDataSample
+from torch import Tensor
 
 from ..layers.patch_embed import MultiScalePatchEmbed
 
@@ -53,9 +59,37 @@ def frame_scale(patch_embed: MultiScalePatchEmbed, batch_size: tuple[int, int]) 
 def frame_ratio(patch_embed: MultiScalePatchEmbed, batch_size: tuple[int, int]) -> tuple[Fraction, Fraction]:
     """:func:`frame_scale` as fractions: a patch of k px is ``patch_size`` px of the frame, once patches fit the batch."""
     fitted, kernel = patch_embed.fitted_size(batch_size), patch_embed.kernel_size(batch_size)
-    vertical, horizontal = (Fraction(patch_embed.patch_size * fit, k * length)
-                            for fit, k, length in zip(fitted, kernel, batch_size))
+    tokens = base_tokens(patch_embed, batch_size)
+    vertical, horizontal = (Fraction(patch_embed.patch_size * fit, k * length) * share
+                            for fit, k, length, share in zip(fitted, kernel, batch_size, tokens))
     return vertical, horizontal
+
+
+def base_tokens(patch_embed: MultiScalePatchEmbed, batch_size: tuple[int, int]) -> tuple[Fraction, Fraction]:
+    """How many tokens of the base grid (rows, columns) a token of a batch of (height, width) pixels stands for."""
+    if patch_embed.kernel_policy == 'constant':    # the stock detector: the frame is the batch
+        return Fraction(1), Fraction(1)
+    rows, columns = (Fraction(base, own) for base, own in zip(patch_embed.grid_size, patch_embed.grid_for(batch_size)))
+    return rows, columns
+
+
+def features_in_frame(features: Sequence[Tensor], patch_embed: MultiScalePatchEmbed,
+                      batch_size: tuple[int, int]) -> Sequence[Tensor]:
+    """Features of a batch of (height, width) pixels at the sizes that they have on the base grid.
+
+    Args:
+        features: Levels (B, C, rows, columns) of a backbone.
+        patch_embed: The detector's layer.
+        batch_size: (height, width) of the batch in pixels.
+
+    Returns:
+        The levels, resized bilinearly; unchanged on the base grid.
+    """
+    ratios = base_tokens(patch_embed, batch_size)
+    if ratios == (1, 1):
+        return features
+    return tuple(F.interpolate(level, tuple(math.ceil(length * ratio) for length, ratio in zip(level.shape[-2:], ratios)),
+                               mode='bilinear', antialias=min(ratios) < 1) for level in features)
 
 
 def frame_metainfo(metainfo: dict, patch_embed: MultiScalePatchEmbed, batch_size: tuple[int, int]) -> dict:
@@ -73,7 +107,8 @@ def frame_metainfo(metainfo: dict, patch_embed: MultiScalePatchEmbed, batch_size
     """
     ratios, p = frame_ratio(patch_embed, batch_size), patch_embed.patch_size
     rows, columns = patch_embed.token_grid(batch_size)
-    frame = {'batch_input_shape': (rows * p, columns * p)}
+    frame = {'batch_input_shape': tuple(
+        math.ceil(tokens * ratio) * p for tokens, ratio in zip((rows, columns), base_tokens(patch_embed, batch_size)))}
     for key in ('img_shape', 'pad_shape'):
         if key in metainfo:
             frame[key] = tuple(math.ceil(length * ratio) for length, ratio in zip(metainfo[key][:2], ratios))

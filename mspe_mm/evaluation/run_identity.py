@@ -57,7 +57,9 @@ def method_digests(layer: MultiScalePatchEmbed, methods: Iterable[str], calibrat
     """
     digests = {}
     if layer.is_tuned() or 'mspe' in methods:
-        digests['mspe'] = tensor_digest(layer.kernels.state_dict())
+        budgets = [[*resolution, *grid] for resolution, grid in sorted(layer.budgets.items())]
+        digests['mspe'] = tensor_digest({**layer.kernels.state_dict(),
+                                         **({'budgets': torch.tensor(budgets)} if budgets else {})})
     if calibrated is not None:
         digests['calibrated'] = hashlib.sha256(Path(calibrated).read_bytes()).hexdigest()
     if finetuned is not None:

@@ -28,7 +28,8 @@ ImageLike = Union[str, PathLike, np.ndarray, Image.Image]
 
 
 def load(config: str | Path | Config, checkpoint: str | Path | None = None, adapter: str | Path | None = None,
-         device: str | torch.device | None = None, resolution: tuple[int, int] | None = None) -> Predictor:
+         device: str | torch.device | None = None, resolution: tuple[int, int] | None = None,
+         token_grid: tuple[int, int] | None = None) -> Predictor:
     """A predictor from files.
 
     The config and the checkpoint of a stock model will do: it is given the MSPE layer, whose untrained kernels are the
@@ -40,6 +41,7 @@ def load(config: str | Path | Config, checkpoint: str | Path | None = None, adap
         adapter: Tuned patch kernels; by default those that the config names, if any.
         device: By default the GPU, if there is one.
         resolution: See :class:`Predictor`.
+        token_grid: Likewise.
 
     Raises:
         InputError: If a file is missing, damaged or does not fit; the message says in what.
@@ -57,14 +59,14 @@ def load(config: str | Path | Config, checkpoint: str | Path | None = None, adap
         load_adapter_for(cfg, model.mspe_layer, str(adapter))
     model.dataset_meta = meta.get('dataset_meta') or _dataset_meta(cfg)
     model.cfg = cfg
-    return Predictor(model.to(device or ('cuda' if torch.cuda.is_available() else 'cpu')).eval(), resolution)
+    return Predictor(model.to(device or ('cuda' if torch.cuda.is_available() else 'cpu')).eval(), resolution, token_grid)
 
 
 class Predictor:
     """Predicts on images, each at its own resolution.
 
-    Images of different sizes share one pass through the encoder: the MSPE layer embeds each at its own size, and the token
-    grid is the same for all. A predictor may be called by several threads.
+    Images of different sizes share one pass through the encoder if they have the same token grid: the MSPE layer embeds each
+    at its own size. A predictor may be called by several threads.
 
     Args:
         model: A model of this package in eval mode, with its config as ``cfg``.
@@ -72,15 +74,19 @@ class Predictor:
             resolution and then shrunk. With None an image is brought to the base resolution if it is larger.
         restore: With a ``resolution``: afterwards enlarge images to the base resolution again, as a model without the layer
             wants them.
+        token_grid: (rows, columns) of tokens of every image. With None it is the base grid, or what the adapter has for the
+            resolution of an image.
 
     Attributes:
         model: The model.
+        token_grid: As above.
         classes: Names of the classes, or None.
         palette: Their RGB colours, or None.
     """
 
-    def __init__(self, model: nn.Module, resolution: tuple[int, int] | None = None, restore: bool = False) -> None:
-        self.model = model
+    def __init__(self, model: nn.Module, resolution: tuple[int, int] | None = None, restore: bool = False,
+                 token_grid: tuple[int, int] | None = None) -> None:
+        self.model, self.token_grid = model, token_grid
         init_default_scope(model.cfg.default_scope)
         steps = [step for step in test_dataset(model.cfg)['pipeline'] if 'Annotations' not in step['type']]
         if resolution is not None:
@@ -138,7 +144,8 @@ class Predictor:
         items = list(prepared)
         if not items:
             return []
-        return list(self.model.test_step({key: [item[key] for item in items] for key in ('inputs', 'data_samples')}))
+        with self.model.mspe_layer.force_grid(self.token_grid):
+            return list(self.model.test_step({key: [item[key] for item in items] for key in ('inputs', 'data_samples')}))
 
 
 def _dataset_meta(cfg: Config) -> dict:

@@ -18,6 +18,7 @@ from .downsampling import Downsampling
 from .geometry import PatchGeometry
 from .resize import pi_resize
 from .resolution import FITS, KERNEL_POLICIES, choose_kernel, default_kernel_sizes, fit_image, fit_kernel
+from .token_grids import check_own_grids, grid_pairs, kernel_name, native_size, nearest_grid
 
 PARAMETERIZATIONS = ('native', 'residual')
 PADDINGS = ('corner', 'same', None)
@@ -97,6 +98,9 @@ class MultiScalePatchEmbed(nn.Module):
         context: Pixels that kernels for patches smaller than ``patch_size`` see on each side of the patch, in pixels of the
             image that is embedded. One number, or a mapping {kernel size: pixels}; patches of other sizes have the context
             of the nearest of these. The base resolution has none.
+        token_grids: Other grids, each one number or (rows, columns), that have kernels of their own for every one of
+            ``kernel_sizes`` whose native resolution there is at most the base resolution. Grids without take the kernels of
+            the base grid. :meth:`force_grid` or :attr:`budgets` put a grid on an image.
         bias: Whether the kernels have a bias.
         kernel_policy: ``'fixed'``, ``'isotropic'`` or ``'constant'``, see :func:`~mspe_mm.layers.resolution.fit_kernel`.
         fit: ``'up'`` as above; with ``'isotropic'``, the base grid along the side that is short for it. ``'nearest'`` brings
@@ -112,6 +116,10 @@ class MultiScalePatchEmbed(nn.Module):
         norm: A layer applied to the tokens, as in the host; not tuned.
         host: Names and axes taken over from the host.
 
+    Attributes:
+        budgets: The grid (rows, columns) of images of a resolution (height, width) in pixels, where it is not the base grid.
+            Images of other resolutions have that of the nearest of these and the base resolution.
+
     Raises:
         ValueError: For settings that contradict each other; the message names them.
     """
@@ -125,6 +133,7 @@ class MultiScalePatchEmbed(nn.Module):
                  *,
                  base_kernel: int | None = None,
                  context: int | Mapping[int, int] = 0,
+                 token_grids: Sequence[int | tuple[int, int]] = (),
                  bias: bool = True,
                  kernel_policy: str = 'fixed',
                  fit: str = 'up',
@@ -142,6 +151,9 @@ class MultiScalePatchEmbed(nn.Module):
         self.kernel_policy, self.fit, self.parameterization = kernel_policy, fit, parameterization
         self.downsampling, self.host = Downsampling.of(downsampling), host or HostLayout()
         self._check_settings()
+        self.token_grids = tuple(grid_pairs(token_grids))
+        check_own_grids(self.token_grids, self.grid_size, kernel_policy)
+        self.budgets: dict[tuple[int, int], tuple[int, int]] = {}
         self.geometry = PatchGeometry(patch_size, base_kernel or patch_size, cast(Any, context))
         if self.geometry.overlaps and self.host.padding != 'corner':
             raise ValueError(f"overlapping patches are embedded with padding='corner', got {self.host.padding!r}")
@@ -149,9 +161,11 @@ class MultiScalePatchEmbed(nn.Module):
         before, _ = self.geometry.reach(patch_size)
         self.add_module(self.host.proj_name, nn.Conv2d(
             in_channels, embed_dims, self.geometry.kernel_size, stride=patch_size, padding=before, bias=bias))
-        own_sizes = [k for k in self.kernel_sizes if k != patch_size or tune_base]
+        names = [kernel_name(k) for k in self.kernel_sizes if k != patch_size or tune_base]
+        names += [kernel_name(k, grid) for grid in self.token_grids for k in self.kernel_sizes
+                  if all(k * tokens <= length for tokens, length in zip(grid, self.base_resolution))]
         self.kernels = nn.ModuleDict({
-            str(k): PatchKernel(in_channels, embed_dims, self.geometry.kernel(k), bias) for k in own_sizes})
+            name: PatchKernel(in_channels, embed_dims, self.geometry.kernel(native_size(name)), bias) for name in names})
         self.norm = norm
         self._cache = DerivedTensors()
         self.reset_kernels()
@@ -198,12 +212,13 @@ class MultiScalePatchEmbed(nn.Module):
     def _initial_kernels(self, weight: Tensor, bias: Tensor | None) -> dict[str, Tensor]:
         """Initial kernels for a pretrained ``weight`` and ``bias``, under their names in ``self.kernels``."""
         kernels = {}
-        for k in self.kernels:
-            resized = self.resize_kernel(weight, (int(k), int(k)))
+        for name in self.kernels:
+            k = native_size(name)
+            resized = self.resize_kernel(weight, (k, k))
             native = self.parameterization == 'native'
-            kernels[f'{k}.weight'] = resized if native else torch.zeros_like(resized)
+            kernels[f'{name}.weight'] = resized if native else torch.zeros_like(resized)
             if bias is not None:
-                kernels[f'{k}.bias'] = bias if native else torch.zeros_like(bias)
+                kernels[f'{name}.bias'] = bias if native else torch.zeros_like(bias)
         # A kernel that needs no resizing, and every bias, would be the pretrained tensor itself: kernels own their memory.
         return {name: value.clone() for name, value in kernels.items()}
 
@@ -237,13 +252,13 @@ class MultiScalePatchEmbed(nn.Module):
 
     def kernel_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
         """(height, width) in pixels of the patches (not of what overlaps) of an image of ``image_size`` (height, width)."""
-        return fit_kernel(image_size, self._grid(), self.patch_size, self.kernel_policy, self.fit)
+        return fit_kernel(image_size, self.grid_for(image_size), self.patch_size, self.kernel_policy, self.fit)
 
     def fitted_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
         """(height, width) in pixels that an image of ``image_size`` (height, width) is brought to before it is embedded."""
         if self.fit == 'floor':
             return image_size
-        return fit_image(image_size, self.kernel_size(image_size), self._grid(), self.kernel_policy)
+        return fit_image(image_size, self.kernel_size(image_size), self.grid_for(image_size), self.kernel_policy)
 
     def token_grid(self, image_size: tuple[int, int]) -> tuple[int, int]:
         """(rows, columns) of the tokens of an image of ``image_size`` (height, width)."""
@@ -256,15 +271,37 @@ class MultiScalePatchEmbed(nn.Module):
         """Which of ``kernel_sizes`` embeds an image of ``image_size`` (height, width), by Eq. 10."""
         if self.kernel_policy == 'constant':
             return self.kernel_sizes.index(self.patch_size)
-        grid = self._grid()
+        grid = self.grid_for(image_size)
         if self.kernel_policy == 'isotropic':
             # Square patches on a non-square image: its resolution, seen from the grid, is that of its patches.
             patch = self.kernel_size(image_size)
             image_size = (patch[0] * grid[0], patch[1] * grid[1])
         return choose_kernel(image_size, grid, self.kernel_sizes)
 
-    def _grid(self) -> tuple[int, int]:
-        return choice_for(self).grid or self.grid_size
+    def grid_for(self, image_size: tuple[int, int]) -> tuple[int, int]:
+        """The grid (rows, columns) that is put on an image of ``image_size`` (height, width).
+
+        It is that of :meth:`force_grid`, or else that of :attr:`budgets`, or else the base grid.
+        """
+        forced = choice_for(self).grid
+        if forced or not self.budgets:
+            return forced or self.grid_size
+        return nearest_grid(image_size, {**self.budgets, self.base_resolution: self.grid_size})
+
+    @property
+    def own_sizes(self) -> list[int]:
+        """Native patch sizes in pixels of the kernels that tuning trains on the base grid."""
+        return [k for k in self.kernel_sizes if kernel_name(k) in self.kernels]
+
+    def own_kernels(self) -> dict[tuple[int, int], list[int]]:
+        """Indices of ``kernel_sizes`` of the kernels that tuning trains, by token grid; grids without one are left out."""
+        found = {grid: [index for index in range(len(self.kernel_sizes)) if self.name_of(index, grid) in self.kernels]
+                 for grid in (self.grid_size, *self.token_grids)}
+        return {grid: indices for grid, indices in found.items() if indices}
+
+    def name_of(self, index: int, grid: tuple[int, int]) -> str:
+        """The name of kernel ``index`` on a grid; ``kernels`` may have none of that name."""
+        return kernel_name(self.kernel_sizes[index], grid if grid in self.token_grids else None)
 
     def force_kernel(self, index: int) -> AbstractContextManager[None]:
         """Within the context, calls of this thread are embedded by kernel ``index`` of ``kernel_sizes`` (not by Eq. 10)."""
@@ -275,7 +312,7 @@ class MultiScalePatchEmbed(nn.Module):
 
         None changes nothing. ``grid_size`` stays the base grid: that of the host's position table.
         """
-        return choosing(self, grid=grid)
+        return choosing(self, grid=None if grid is None else tuple(grid))
 
     def pretrained_only(self) -> AbstractContextManager[None]:
         """Within the context, calls of this thread are embedded by the pretrained kernel, resized to fit."""
@@ -331,7 +368,7 @@ class MultiScalePatchEmbed(nn.Module):
         """A layer on the same pretrained kernel and norm, with this one's settings but for ``changes``, untrained."""
         settings = dict(
             kernel_sizes=self.kernel_sizes, kernel_policy=self.kernel_policy, fit=self.fit,
-            parameterization=self.parameterization, context=self.context,
+            parameterization=self.parameterization, context=self.context, token_grids=self.token_grids,
             tune_base=str(self.patch_size) in self.kernels, downsampling=self.downsampling)
         layer = type(self)(
             self.in_channels, self.embed_dims, self.patch_size, self.grid_size, base_kernel=self.geometry.kernel_size,
@@ -349,7 +386,8 @@ class MultiScalePatchEmbed(nn.Module):
         ``correlation`` and ``context`` the prior.
         """
         return self.sharing_base(kernel_sizes=(self.patch_size, ), tune_base=False, kernel_policy=kernel_policy,
-                                 context=context, downsampling=replace(self.downsampling, correlation=correlation))
+                                 context=context, token_grids=(),
+                                 downsampling=replace(self.downsampling, correlation=correlation))
 
     def _own_kernel(self, name: str) -> PatchKernel:
         return cast(PatchKernel, self.kernels[name])
@@ -365,12 +403,14 @@ class MultiScalePatchEmbed(nn.Module):
         if own.bias is not None and bias is not None:
             own.bias.copy_(bias)
 
-    def sized_kernel(self, size: tuple[int, int], index: int) -> tuple[Tensor, Tensor | None]:
+    def sized_kernel(self, size: tuple[int, int], index: int,
+                     grid: tuple[int, int] | None = None) -> tuple[Tensor, Tensor | None]:
         """Weight and bias (D) of kernel ``index`` of ``kernel_sizes``, resized to patches of ``size`` (height, width).
 
-        The weight is (D, C, *size), or larger where patches overlap and with context.
+        It is the kernel for images on ``grid``, by default the forced or the base grid. The weight is (D, C, *size), or
+        larger where patches overlap and with context.
         """
-        base, name = self.base, str(self.kernel_sizes[index])
+        base, name = self.base, self.name_of(index, grid or choice_for(self).grid or self.grid_size)
         if name not in self.kernels or choice_for(self).pretrained_only:
             return self.resize_kernel(base.weight, size), base.bias
         own = self._own_kernel(name)
@@ -401,7 +441,8 @@ class MultiScalePatchEmbed(nn.Module):
         if fitted != image_size:
             height, width = (round(length * self.patch_size / k) for length, k in zip(fitted, size))
             x = self.downsampling.refit(x, fitted, (height, width))
-        weight, bias = self._cached_kernel(size, self.kernel_index(image_size) if forced is None else forced)
+        index = self.kernel_index(image_size) if forced is None else forced
+        weight, bias = self._cached_kernel(size, index, self.grid_for(image_size))
         reach = tuple(self.geometry.reach(k) for k in size)
         x = _pad_to_patches(x, size, self.host.padding, reach)
         x, zeros = with_context(x, self.geometry, size, choice.window if x is given else None)
@@ -417,15 +458,16 @@ class MultiScalePatchEmbed(nn.Module):
             x = self.norm(x)
         return (x, grid) if self.host.with_grid else x
 
-    def _cached_kernel(self, size: tuple[int, int], index: int) -> tuple[Tensor, Tensor | None]:
+    def _cached_kernel(self, size: tuple[int, int], index: int, grid: tuple[int, int]) -> tuple[Tensor, Tensor | None]:
         """``sized_kernel``, kept between the images of an evaluation."""
         if self.training or size == self.base.stride:
-            return self.sized_kernel(size, index)
+            return self.sized_kernel(size, index, grid)
         # By attribute: parameters() of a DataParallel replica are none.
         own = cast('list[PatchKernel]', [self.base, *self.kernels.values()])
         tensors = [tensor for part in own for tensor in (part.weight, part.bias) if tensor is not None]
         settings = self.downsampling, self.parameterization, choice_for(self).pretrained_only
-        return self._cache.get((size, index, settings), tensors, lambda: self.sized_kernel(size, index))
+        return self._cache.get((size, self.name_of(index, grid), settings), tensors,
+                               lambda: self.sized_kernel(size, index, grid))
 
     def train(self, mode: bool = True) -> MultiScalePatchEmbed:
         self._cache.clear()
@@ -433,7 +475,7 @@ class MultiScalePatchEmbed(nn.Module):
 
     def extra_repr(self) -> str:
         return (f'grid_size={self.grid_size}, kernel_sizes={self.kernel_sizes}, context={self.context}, '
-                f'kernel_policy={self.kernel_policy!r}, fit={self.fit!r}, '
+                f'token_grids={self.token_grids}, kernel_policy={self.kernel_policy!r}, fit={self.fit!r}, '
                 f'parameterization={self.parameterization!r}, {self.downsampling}, {self.host}')
 
 

@@ -141,15 +141,19 @@ def check_sampling(sampling: str) -> None:
         raise ValueError(f'unknown sampling {sampling!r}: choose one of {", ".join(SAMPLINGS)}')
 
 
-def resolution_for(image_size: Sequence[int], patch: tuple[int, int], base_patch: int) -> tuple[int, int]:
+def resolution_for(image_size: Sequence[int], patch: tuple[int, int], base_patch: int,
+                   grid: tuple[int, int] = (1, 1), base_grid: tuple[int, int] = (1, 1)) -> tuple[int, int]:
     """(height, width) in pixels at which a base image has patches of ``patch`` pixels.
 
     Args:
         image_size: (height, width) of the image at the base resolution, in pixels.
         patch: (height, width) in pixels.
         base_patch: Patch size at the base resolution, in pixels.
+        grid: (rows, columns) of tokens that the image has then.
+        base_grid: (rows, columns) of tokens at the base resolution.
     """
-    height, width = (max(1, round(length * p / base_patch)) for length, p in zip(image_size, patch))
+    height, width = (max(1, round(length * p * tokens / (base_patch * base_tokens)))
+                     for length, p, tokens, base_tokens in zip(image_size, patch, grid, base_grid))
     return height, width
 
 

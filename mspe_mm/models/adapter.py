@@ -26,10 +26,10 @@ FORMAT = 'mspe_mm.adapter/1'
 MAX_WEIGHT = 1e6
 """A larger absolute value in a kernel means that tuning diverged or the file is damaged."""
 
-_METADATA: dict[str, type | list[type] | tuple[type, ...]] = dict(
+_METADATA: dict[str, Any] = dict(
     base_digest=str, embed_dims=int, in_channels=int, patch_size=int, base_kernel=int, base_resolution=[int],
-    kernel_sizes=[int], tuned_sizes=[int], context=(int, dict), parameterization=str, interpolation=str, antialias=bool,
-    correlation=float, training_seconds=float)
+    kernel_sizes=[int], tuned_sizes=[int], token_grids=[[int]], budgets=[[int]], context=(int, dict), parameterization=str,
+    interpolation=str, antialias=bool, correlation=float, training_seconds=float)
 """Types of the metadata; a list has elements of the type, a tuple names several types, and a float can be written as an
 integer."""
 
@@ -55,7 +55,9 @@ def describe(patch_embed: MultiScalePatchEmbed) -> dict[str, str]:
         base_kernel=patch_embed.geometry.kernel_size,
         base_resolution=patch_embed.base_resolution,
         kernel_sizes=patch_embed.kernel_sizes,
-        tuned_sizes=[int(k) for k in patch_embed.kernels],
+        tuned_sizes=patch_embed.own_sizes,
+        token_grids=patch_embed.token_grids,
+        budgets=[[*resolution, *grid] for resolution, grid in sorted(patch_embed.budgets.items())],
         context=patch_embed.context,
         parameterization=patch_embed.parameterization,
         **asdict(patch_embed.downsampling))
@@ -93,7 +95,7 @@ class AdapterMismatchError(InputError):
 
 
 def load_adapter(patch_embed: MultiScalePatchEmbed, path: str | Path) -> None:
-    """Set the layer's kernels from ``path``.
+    """Set the layer's kernels from ``path``, and the token grids that were chosen for resolutions (``budgets``).
 
     Raises:
         AdapterMismatchError: If the adapter was tuned for a layer with other settings.
@@ -109,6 +111,8 @@ def load_adapter(patch_embed: MultiScalePatchEmbed, path: str | Path) -> None:
         patch_embed.kernels.load_state_dict(tensors)
     except RuntimeError as error:
         raise InputError(f'{path} does not hold the kernels that its metadata names: {_one_line(error)}') from error
+    patch_embed.budgets = {(height, width): (rows, columns)
+                           for height, width, rows, columns in json.loads(metadata.get('budgets', '[]'))}
 
 
 def check_settings(patch_embed: MultiScalePatchEmbed, metadata: dict[str, str], path: str | Path) -> dict[str, str]:
@@ -118,11 +122,11 @@ def check_settings(patch_embed: MultiScalePatchEmbed, metadata: dict[str, str], 
         AdapterMismatchError: If the adapter was tuned for a layer with other settings.
     """
     own = describe(patch_embed)
-    before = dict(correlation='0.0', context='0',    # what layers had before they had a choice
+    before = dict(correlation='0.0', context='0', token_grids='[]',    # what layers had before they had a choice
                   base_kernel=own['base_kernel'])    # not said before; the kernels' shapes still have to fit
     metadata = {**before, **metadata}
     for key in ('embed_dims', 'in_channels', 'patch_size', 'base_kernel', 'base_resolution', 'kernel_sizes', 'tuned_sizes',
-                'context', 'parameterization', *DOWNSAMPLING_KEYS):
+                'context', 'token_grids', 'parameterization', *DOWNSAMPLING_KEYS):
         if metadata.get(key) != own[key]:
             raise AdapterMismatchError(f'{path} does not fit this model: it was tuned for {key}={metadata.get(key)}, and '
                                        f'the model has {key}={own[key]}', key, json.loads(metadata.get(key, 'null')))
@@ -132,7 +136,7 @@ def check_settings(patch_embed: MultiScalePatchEmbed, metadata: dict[str, str], 
 def adapter_layer(patch_embed: MultiScalePatchEmbed, path: str | Path) -> MultiScalePatchEmbed:
     """A second layer on the pretrained kernel of ``patch_embed``, with the kernels of the adapter at ``path``.
 
-    It has the adapter's own kernel sizes, context and parameterization, whatever those of ``patch_embed`` are.
+    It has the adapter's own kernel sizes, context, token grids and parameterization, whatever those of ``patch_embed`` are.
 
     Raises:
         InputError: As :func:`load_adapter`.
@@ -142,6 +146,7 @@ def adapter_layer(patch_embed: MultiScalePatchEmbed, path: str | Path) -> MultiS
     try:
         layer = patch_embed.sharing_base(kernel_sizes=kernel_sizes, tune_base=patch_embed.patch_size in tuned_sizes,
                                          context=json.loads(metadata.get('context', '0')),
+                                         token_grids=json.loads(metadata.get('token_grids', '[]')),
                                          parameterization=json.loads(metadata.get('parameterization', 'null')))
     except ValueError as error:
         raise InputError(f'{path} does not fit this model: {error}') from error
@@ -201,14 +206,17 @@ def _check_metadata(path: str | Path, metadata: dict[str, str], tensors: dict[st
             values[key] = None
         if not _is(values[key], kind):
             raise InputError(f'adapter {path} is damaged: the {key} of its metadata is {metadata[key][:40]}')
+    if any(len(entry) != 4 or min(entry) < 1 for entry in values.get('budgets', [])):
+        raise InputError(f'adapter {path} is damaged: the budgets of its metadata are {metadata["budgets"][:40]}')
     held = {name.partition('.')[0] for name in tensors}
+    held -= {name for name in held if 'g' in name}    # of other token grids: load_adapter compares them with the layer's
     sizes, tuned = ({*map(str, values.get(key, held))} for key in ('kernel_sizes', 'tuned_sizes'))
     if held != tuned or not sizes - tuned <= {str(values.get('patch_size'))}:
         raise InputError(f'{path} does not hold the kernels that its metadata names: it holds {", ".join(sorted(held))}, '
                          f'and they name {", ".join(sorted(sizes | tuned))}')
 
 
-def _is(value: Any, kind: type | list[type] | tuple[type, ...]) -> bool:
+def _is(value: Any, kind: Any) -> bool:
     if isinstance(kind, tuple):
         return type(value) in kind
     if isinstance(kind, list):

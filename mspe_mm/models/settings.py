@@ -6,7 +6,8 @@ from typing import Any
 
 from ..errors import check_names
 
-LAYER_SETTINGS = ('kernel_sizes', 'context', 'kernel_policy', 'fit', 'parameterization', 'tune_base', 'downsampling')
+LAYER_SETTINGS = ('kernel_sizes', 'context', 'token_grids', 'kernel_policy', 'fit', 'parameterization', 'tune_base',
+                  'downsampling')
 """Arguments of :class:`~mspe_mm.layers.patch_embed.MultiScalePatchEmbed` that a user chooses; the rest follows from the
 host."""
 

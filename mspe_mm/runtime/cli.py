@@ -87,6 +87,22 @@ def add_speed_arguments(parser: argparse.ArgumentParser) -> None:
                         'channels-last memory format')
 
 
+def add_grid_argument(parser: argparse.ArgumentParser) -> None:
+    """Add ``--token-grid`` of one grid, see :func:`forced_grid`."""
+    parser.add_argument('--token-grid', type=token_grid, metavar='N', help='token grid of every image, ROWSxCOLUMNS or a '
+                        'number of rows: fewer tokens cost less; default the base grid, or what the adapter has for the '
+                        'resolution')
+
+
+def forced_grid(layer: MultiScalePatchEmbed, args: argparse.Namespace) -> tuple[int, int] | None:
+    """(rows, columns) that ``--token-grid`` asks for; None without it.
+
+    Raises:
+        InputError: For a grid that is too large.
+    """
+    return full_grids([args.token_grid], layer.grid_size)[0] if args.token_grid else None
+
+
 def load_config(args: argparse.Namespace) -> Config:
     """The config that a tool's arguments name, with their ``--cfg-options``.
 
@@ -212,7 +228,7 @@ def warn_off_grid(layer: MultiScalePatchEmbed, resolutions: list[tuple[int, int]
 
 @contextmanager
 def warning_off_grid(model: torch.nn.Module) -> Iterator[None]:
-    """Within the context, note the sizes of the images that a model sees; at its end, warn of those off the base grid.
+    """Within the context, note the sizes of the images that a model sees; at its end, warn of those off their grid.
 
     At most three sizes are named, see :func:`warn_off_grid`. A model without an MSPE layer, and one of
     ``kernel_policy='constant'``, whose grid follows the image as the stock model's does, gets no warning.
@@ -223,7 +239,7 @@ def warning_off_grid(model: torch.nn.Module) -> Iterator[None]:
     layer, sizes = find_patch_embed(model), set()
     with layer.register_forward_pre_hook(lambda _, args: sizes.add(tuple(args[0].shape[-2:]))):
         yield
-    off = sorted(size for size in sizes if tuple(layer.token_grid(size)) != layer.grid_size)
+    off = sorted(size for size in sizes if tuple(layer.token_grid(size)) != layer.grid_for(size))
     if is_main_process():
         warn_off_grid(layer, off[:3])
         if off[3:]:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,14 @@ def _mixed(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]) >> 1
 
 
+def seed_generators(*numbers: int) -> None:
+    """Seed the generators of Python, NumPy and PyTorch by several numbers."""
+    seed = _mixed(*numbers)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
 class Draw(int):
     """An index of a data set, with the ``seed`` of the random numbers that the sample is loaded with."""
 
@@ -50,6 +59,7 @@ class SeededSampler(Sampler):
 
     Attributes:
         sampler: The built sampler, which decides the order. Other attributes are read from it.
+        start: How many indices of this process the next iteration leaves out.
     """
 
     def __init__(self, sampler: dict, dataset: Dataset, seed: int | None = None) -> None:
@@ -63,7 +73,8 @@ class SeededSampler(Sampler):
 
     def __iter__(self) -> Iterator[Draw]:
         start, self.start = self.start, 0
-        for place, index in enumerate(self.sampler, start):
+        indices = self.sampler if hasattr(self.sampler, 'skip') else islice(self.sampler, start, None)
+        for place, index in enumerate(indices, start):
             draw = Draw(index)
             draw.seed = _mixed(self.seed, _SAMPLES, self.epoch, place * self.world_size + self.rank)
             yield draw
@@ -121,11 +132,12 @@ def with_seeded_samples(loader: dict) -> dict:
 
 def seed_samples(loader: DataLoader) -> None:
     """Seed each sample that a loader with a :class:`SeededSampler` reads; data sets that read whole batches are left out."""
-    if _seeded_sampler(loader) is not None and not hasattr(loader.dataset, '__getitems__'):
+    if seeded_sampler(loader) is not None and not hasattr(loader.dataset, '__getitems__'):
         loader.dataset.__getitems__ = _SeededReads(loader.dataset)
 
 
-def _seeded_sampler(loader: DataLoader) -> SeededSampler | None:
+def seeded_sampler(loader: DataLoader) -> SeededSampler | None:
+    """The :class:`SeededSampler` of a loader, if it has one."""
     for sampler in (loader.sampler, getattr(loader.batch_sampler, 'sampler', None)):
         if isinstance(sampler, SeededSampler):
             return sampler
@@ -138,7 +150,7 @@ class RandomStateHook(Hook):
     priority = 'VERY_HIGH'
 
     def __init__(self, loader: DataLoader) -> None:
-        self.sampler = _seeded_sampler(loader)
+        self.sampler = seeded_sampler(loader)
         self.stored: dict | None = None
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
@@ -149,10 +161,7 @@ class RandomStateHook(Hook):
             self.sampler.restore(**self.stored)
 
     def before_train_iter(self, runner: Runner, *args, **kwargs) -> None:
-        seed = _mixed(runner.seed if self.sampler is None else self.sampler.seed, _STEPS, runner.iter)
-        random.seed(seed)
-        np.random.seed(seed % 2**32)
-        torch.manual_seed(seed)
+        seed_generators(runner.seed if self.sampler is None else self.sampler.seed, _STEPS, runner.iter)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         if self.sampler is not None:

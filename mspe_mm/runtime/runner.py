@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.model import MMDistributedDataParallel
 from mmengine.registry import RUNNERS
-from mmengine.runner import BaseLoop, Runner, load_state_dict
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner, load_state_dict
 from torch import nn
 
 from ..errors import InputError
@@ -21,6 +21,7 @@ from ..models.checkpoint import check_fits, named_for, read_checkpoint, weights_
 from ..models.find import find_patch_embed
 from . import config_bases  # noqa: F401  finds the configs of this package
 from .data_checks import check_data, check_ends, data_set_error, empty_data_set
+from .epochs import ResumableEpochLoop
 from .fileio import latest_checkpoint
 from .hooks import AdapterHook, SafeCheckpointHook, SoundTrainingHook
 from .randomness import RandomStateHook, seed_samples, with_seeded_samples
@@ -48,11 +49,12 @@ def load_adapter_for(cfg: Config, layer: MultiScalePatchEmbed, path: str) -> Non
 def _option(cfg: Config, error: AdapterMismatchError) -> str:
     key, value = error.setting, error.value
     if value is None or isinstance(value, dict) or key not in (
-            'kernel_sizes', 'context', 'parameterization', *DOWNSAMPLING_KEYS):
+            'kernel_sizes', 'context', 'token_grids', 'parameterization', *DOWNSAMPLING_KEYS):
         return ''
     if key in DOWNSAMPLING_KEYS:
         key = f'downsampling.{key}'
-    return f'; add --cfg-options {layer_key(cfg)}.{key}=' + (f'"{value}"' if key == 'kernel_sizes' else str(value))
+    text = f'"{value}"' if isinstance(value, list) else str(value)
+    return f'; add --cfg-options {layer_key(cfg)}.{key}={text}'
 
 
 def _pretrained_files(model: nn.Module) -> set[str]:
@@ -101,7 +103,14 @@ class MSPERunner(Runner):
         super().register_hook(hook, priority)
 
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
-        """The host's, with repeatable random numbers (:mod:`~mspe_mm.runtime.randomness`) and a watch on the loss."""
+        """The host's, with repeatable random numbers (:mod:`~mspe_mm.runtime.randomness`) and a watch on the loss.
+
+        Epochs are those of :class:`~mspe_mm.runtime.epochs.ResumableEpochLoop`.
+        """
+        by_epoch = isinstance(loop, dict) and (
+            loop.get('by_epoch') or loop.get('type') in ('EpochBasedTrainLoop', EpochBasedTrainLoop))
+        if by_epoch:
+            loop = {**{key: value for key, value in loop.items() if key != 'by_epoch'}, 'type': ResumableEpochLoop}
         if isinstance(self._train_dataloader, dict) and isinstance(self._train_dataloader.get('sampler'), dict):
             self._train_dataloader = self.build_dataloader(
                 with_seeded_samples(self._train_dataloader), seed=self.seed,

@@ -2,8 +2,9 @@
 
 Everything but the kernels is frozen, so the model itself is the teacher, on the same images at the base resolution. Its
 forward pass runs once in a step, without gradient, and all students of the step share it. A student is the model on the
-images at one resolution, on the same token grid. The outputs of the two are compared token by token; annotations are not
-needed.
+images at one resolution. The outputs of the two are compared token by token; annotations are not needed. A student on
+another token grid has outputs on another grid too: they are first brought to the teacher's, as the host brings them to the
+image's size.
 """
 from __future__ import annotations
 
@@ -48,7 +49,11 @@ def distillation_loss(patch_embed: MultiScalePatchEmbed, images: Tensor, outputs
     def loss(images: Tensor) -> Losses:
         student = outputs(images)
         losses = {} if task_losses is None else task_losses(student)
-        return {**losses, 'loss_distill': distance(student.compared, teacher)}
+        compared = student.compared
+        height, width = images.shape[-2:]
+        if patch_embed.grid_for((height, width)) != patch_embed.grid_size:
+            compared = on_grid_of(teacher, compared)
+        return {**losses, 'loss_distill': distance(compared, teacher)}
 
     return loss
 
@@ -88,6 +93,20 @@ def feature_distance(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Te
         s, t = _wide(s), _wide(t)
         errors.append((s - t).square().sum() / t.square().sum().clamp_min(torch.finfo(t.dtype).tiny))
     return torch.stack(errors).mean()
+
+
+def on_grid_of(teacher: Any, student: Any) -> Any:
+    """``student`` resized bilinearly to the rows and columns of ``teacher``.
+
+    Args:
+        teacher: Outputs (B, C, rows, columns), or levels of these. Outputs of another number of axes have no grid.
+        student: The same on another grid, which covers the same image.
+    """
+    if not isinstance(teacher, Tensor):
+        return [on_grid_of(t, s) for t, s in zip(teacher, student)]
+    if teacher.ndim != 4 or teacher.shape == student.shape:
+        return student
+    return F.interpolate(_wide(student), teacher.shape[-2:], mode='bilinear', antialias=True)
 
 
 def check_grids(student: Tensor, teacher: Tensor) -> None:

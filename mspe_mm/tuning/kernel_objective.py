@@ -17,9 +17,9 @@ from .early_backward import EarlyBackward, Losses
 class MultiResolutionObjective:
     """``L = sum_i l(Enc(g_i(resize(x, r_i))), y) + lambda l(Enc(g(x)), y)`` (Eq. 7).
 
-    Each tunable kernel i sees the batch at one resolution, drawn anew at every step. Labels stay at the base resolution:
-    ``task_loss`` closes over them. With a frozen base kernel the last term is a constant, and so is the first sum's term for
-    the base size; both passes are skipped.
+    Each tunable kernel i sees the batch at one resolution, drawn anew at every step, on its token grid. Labels stay at the
+    base resolution: ``task_loss`` closes over them. With a frozen base kernel the last term is a constant, and so is the
+    first sum's term for the base size; both passes are skipped.
 
     The passes run one after another, each with its backward pass, so that a step needs the memory of one pass, see
     :class:`~mspe_mm.tuning.early_backward.EarlyBackward`. Everything but the kernels has to be frozen, see
@@ -59,12 +59,14 @@ class MultiResolutionObjective:
             model: The model, if more than the kernels trains. By default only the kernels train.
 
         Returns:
-            The losses named ``k<size>.<name>``, and ``base.<name>`` for the lambda term. Only their sum may be
-            differentiated: one loss of each pass carries the gradient of that pass.
+            The losses named ``k<size>.<name>``, on another token grid ``k<size>g<rows>x<columns>.<name>``, and
+            ``base.<name>`` for the lambda term. Only their sum may be differentiated: one loss of each pass carries the
+            gradient of that pass.
         """
-        passes = {f'k{k}': partial(self._kernel_losses, patch_embed, images, task_loss, index)
-                  for index, k in enumerate(patch_embed.kernel_sizes) if str(k) in patch_embed.kernels}
-        if self.base_weight and str(patch_embed.patch_size) in patch_embed.kernels:
+        passes = {f'k{patch_embed.name_of(index, grid)}': partial(
+                      self._kernel_losses, patch_embed, images, task_loss, index, grid)
+                  for grid, indices in patch_embed.own_kernels().items() for index in indices}
+        if self.base_weight and patch_embed.patch_size in patch_embed.own_sizes:
             passes['base'] = partial(self._base_losses, images, task_loss)
         losses: Losses = {}
         for prefix, compute_losses in passes.items():
@@ -73,10 +75,11 @@ class MultiResolutionObjective:
         return losses
 
     def _kernel_losses(self, patch_embed: MultiScalePatchEmbed, images: Tensor, task_loss: Callable[[Tensor], Losses],
-                       index: int) -> Losses:
+                       index: int, grid: tuple[int, int]) -> Losses:
         patch = draw_patch_size(patch_embed.kernel_sizes, index, self.sampling, self.aspect_jitter)
-        size = resolution_for(images.shape[-2:], patch, patch_embed.patch_size)
-        with patch_embed.force_kernel(index):
+        height, width = images.shape[-2:]
+        size = resolution_for((height, width), patch, patch_embed.patch_size, grid, patch_embed.grid_size)
+        with patch_embed.force_kernel(index), patch_embed.force_grid(grid):
             return task_loss(patch_embed.downsampling.resize(images, size))
 
     def _base_losses(self, images: Tensor, task_loss: Callable[[Tensor], Losses]) -> Losses:

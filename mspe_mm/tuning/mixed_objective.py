@@ -18,8 +18,9 @@ class MixedResolutionObjective:
     """``L = E_i l(Enc(g_i(resize(x, r_i))), y)`` over a batch whose images have a kernel and a resolution each.
 
     It is Eq. 7 with the sum over the kernels estimated by one draw an image, instead of computed by one pass a kernel. The
-    token grid is the same for all images, so that they share one pass through the encoder. Of the base resolution, whose
-    kernel is frozen, nothing is drawn unless ``tune_base`` gives it a kernel that trains.
+    token grid is the same for all images, so that they share one pass through the encoder. Where the layer has kernels for
+    several token grids, the grid is drawn anew in every step, uniformly, and the kernels are those of the grid. Of the base
+    resolution, whose kernel is frozen, nothing is drawn unless ``tune_base`` gives it a kernel that trains.
 
     Args:
         sampling: ``'double'``, ``'partition'`` or ``'native'``, see :func:`~mspe_mm.layers.resolution.sampling_range`.
@@ -47,15 +48,17 @@ class MixedResolutionObjective:
             task_loss: Maps images (B, C, h, w) to the model's losses by name. It gets an input that stands for the batch.
             model: Not used: the losses have their graph, whatever trains.
         """
-        sizes = patch_embed.kernel_sizes
-        trained = [index for index, k in enumerate(sizes) if str(k) in patch_embed.kernels]
+        sizes, own = patch_embed.kernel_sizes, patch_embed.own_kernels()
+        grids = [*own]
+        grid = grids[int(torch.randint(len(grids), ())) if len(grids) > 1 else 0]
+        trained = own[grid]
         # Every kernel as often as the batch allows, in an order of its own: less noise than independent draws.
         first = int(torch.randint(len(trained), ()))    # who has one image more, if the batch does not divide
         kernels = [trained[(first + place) % len(trained)] for place in torch.randperm(len(images)).tolist()]
         small = []
         for image, index in zip(images.split(1), kernels):
             patch = draw_patch_size(sizes, index, self.sampling, self.aspect_jitter)
-            size = resolution_for(image.shape[-2:], patch, patch_embed.patch_size)
+            size = resolution_for(image.shape[-2:], patch, patch_embed.patch_size, grid, patch_embed.grid_size)
             small.append(patch_embed.downsampling.resize(image, size))
-        with patch_embed.embedding_each(small, kernels):
+        with patch_embed.force_grid(grid), patch_embed.embedding_each(small, kernels):
             return task_loss(patch_embed.stand_in(small))

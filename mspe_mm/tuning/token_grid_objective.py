@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from ..layers.patch_embed import MultiScalePatchEmbed
+from ..layers.token_grids import grid_pairs
+from .distillation import check_objective
 from .early_backward import Losses
 
 
@@ -33,21 +35,23 @@ class TokenGridObjective:
         token_grids: The grids, each one number or (rows, columns).
         freeze: Train the kernels alone. If False, all weights train, as in FlexiViT: if ``kernel_sizes`` has the pretrained
             size only, one kernel is resized to every patch size.
-        objective: ``'task'``. Other objectives compare with the teacher, whose outputs are on the base grid.
+        objective: What the loss is, one of :data:`~mspe_mm.tuning.distillation.OBJECTIVES`. The teacher is on the base grid.
     """
 
     token_grids: Sequence[Any]    # pairs from __post_init__ on
     freeze: bool = True
     objective: str = 'task'
-    at_base = False    # images of any resolution are brought to the grid
 
     def __post_init__(self) -> None:
-        self.token_grids = [(g, g) if isinstance(g, int) else tuple(g) for g in self.token_grids]
-        if not self.token_grids or any(len(g) != 2 or min(g) < 1 for g in self.token_grids):
-            raise ValueError(f'token_grids must be positive numbers of tokens, got {self.token_grids}')
-        if self.objective != 'task':
-            raise ValueError(f"token_grids are trained with objective='task' only, got {self.objective!r}: the teacher's "
-                             'outputs are on the base grid')
+        self.token_grids = grid_pairs(self.token_grids)
+        if not self.token_grids:
+            raise ValueError('token_grids must be positive numbers of tokens, got none')
+        check_objective(self.objective)
+
+    @property
+    def at_base(self) -> bool:
+        """For the teacher. Without one, images of any resolution are brought to the grid."""
+        return self.objective != 'task'
 
     def __call__(self, patch_embed: MultiScalePatchEmbed, images: Tensor, task_loss: Callable[[Tensor], Losses],
                  model: nn.Module | None = None) -> Losses:
@@ -80,7 +84,7 @@ class TokenGridObjective:
         grids = []
         for grid in self.token_grids:
             with patch_embed.force_grid(grid):
-                kernel = patch_embed.kernel_sizes[patch_embed.kernel_index(tileable_size(image_size, grid))]
-            if str(kernel) in patch_embed.kernels:
+                index = patch_embed.kernel_index(tileable_size(image_size, grid))
+            if patch_embed.name_of(index, grid) in patch_embed.kernels:
                 grids.append(grid)
         return grids

@@ -163,13 +163,13 @@ class TunedModel(_Host):
         if self.adapter:
             self.adapter.require()
         if mode == 'predict' and isinstance(inputs, (list, tuple)):
-            return self.predict_each(inputs, data_samples)
+            return self._predict_by_grid(inputs, data_samples)
         return super().forward(inputs, data_samples, mode)
 
     def test_step(self, data: Any) -> Any:
         """The host's, but images of different sizes are not padded to the largest: each is embedded at its own size.
 
-        They share one pass where they have one token grid (``kernel_policy='fixed'``); else each has its own.
+        Those of one token grid share one pass.
         """
         layer = self.mspe_layer
         if not isinstance(data, dict) or layer.kernel_policy == 'constant' or len(
@@ -182,11 +182,22 @@ class TunedModel(_Host):
         sizes = {tuple(image.shape[-2:]) for image in images}
         if len(sizes) == 1:    # on a detector's canvas
             return self(torch.cat(images), samples, mode='predict')
-        if len({layer.token_grid(size) for size in sizes}) == 1:
-            return self(images, samples, mode='predict')
-        return [found for image, sample in zip(images, samples) for found in self(image, [sample], mode='predict')]
+        return self(images, samples, mode='predict')
 
     val_step = test_step
+
+    def _predict_by_grid(self, images: Sequence[Tensor], data_samples: Sequence) -> list:
+        """:meth:`predict_each`, one pass for each token grid of the images."""
+        layer, groups = self.mspe_layer, dict[tuple, list[int]]()
+        for index, image in enumerate(images):
+            height, width = image.shape[-2:]
+            groups.setdefault((layer.grid_for((height, width)), layer.token_grid((height, width))), []).append(index)
+        predicted: dict[int, Any] = {}
+        for (grid, _), indices in groups.items():
+            with layer.force_grid(grid):
+                predicted.update(zip(indices, self.predict_each([images[index] for index in indices],
+                                                                [data_samples[index] for index in indices])))
+        return [predicted[index] for index in range(len(images))]
 
     def loss(self, inputs: Tensor, data_samples: Any) -> Losses:
         """The losses of a step: the host's, with ``tuning`` the objective's, with ``resolutions`` the host's at each one.

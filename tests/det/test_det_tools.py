@@ -191,8 +191,6 @@ def test_bfloat16_detects_with_nearly_the_same_scores(world, tool):
       'model.roi_head.mask_head.num_classes=4', 'strict_load=False'), 'bbox_head.num_classes=4, and .*3 classes'),
     (('train.py', 'vitdet_mspe_coco128.py', '--cfg-options', f'load_from={BASE}',
       'train_dataloader.dataset.pipeline.2.scale=(96,96)'), 'a training batch is 96 x 96 px'),
-    (('eval_multiscale.py', 'vitdet_mspe_coco128.py', BASE, '--token-grid', '2', '--out-dir', 'refused'),
-     '--token-grid is for classification and segmentation'),
 ])
 def test_bad_input_ends_in_one_sentence(args, sentence, tool):
     with pytest.raises(SystemExit, match=sentence) as ended:
@@ -220,6 +218,17 @@ def test_configs_are_complete(name):
     else:
         assert cfg.model.type == 'MaskRCNN'
         assert cfg.model.backbone.kernel_sizes == (16, )
+
+
+def test_token_budgets(world, tool):
+    tool('eval_multiscale.py', 'vitdet_mspe_coco128.py', TUNED, '--resolutions', '32', '--token-grid', '2', '4',
+         '--methods', 'vanilla', 'mspe', '--out-dir', 'budgets')
+    rows = {(row['method'], row['token_grid'][0]): row
+            for row in json.loads((world / 'budgets/results.json').read_text())['rows']}
+    assert {point: row['kernel_size'] for point, row in rows.items()} == {
+        ('vanilla', 2): [16, 16], ('vanilla', 4): [16, 16], ('mspe', 2): [16, 16], ('mspe', 4): [8, 8]}
+    assert rows['vanilla', 2]['gflops'] < rows['mspe', 2]['gflops'] < rows['mspe', 4]['gflops']    # heads on the base grid
+    assert 'box AP' in rows['mspe', 2]['metrics']
 
 
 def test_multi_scale_evaluation(world, tool, capsys):

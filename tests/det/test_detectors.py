@@ -331,11 +331,6 @@ def test_preprocessor_of_another_base_resolution():
         MODELS.build(mask_rcnn(img_size=64, backbone=dict(patch_size=8, kernel_sizes=(8, ))))
 
 
-def test_token_budgets_are_not_for_detectors():
-    with pytest.raises(InputError, match='token_grids is for classification and segmentation: MSPEMaskRCNN reads'):
-        MODELS.build(mask_rcnn(tuning=dict(token_grids=[2, 8])))
-
-
 def test_nothing_to_tune():
     with pytest.raises(ValueError, match='nothing to tune'):
         MODELS.build(mask_rcnn(tuning=dict(), backbone=dict(kernel_sizes=(16, ))))

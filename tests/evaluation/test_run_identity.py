@@ -67,6 +67,14 @@ def test_method_digests_of_mspe_change_with_the_kernels(model):
     assert set(method_digests(model.patch_embed, ['vanilla'])) == {'mspe'}    # tuned, so known
 
 
+def test_method_digests_of_mspe_change_with_the_token_grids_of_resolutions(model):
+    found = []
+    for budgets in ({}, {(16, 16): (2, 2)}, {(16, 16): (3, 3)}):
+        model.patch_embed.budgets = budgets
+        found.append(method_digests(model.patch_embed, ['mspe'])['mspe'])
+    assert len({*found}) == 3
+
+
 def test_method_digests_of_an_untuned_layer_say_nothing_of_methods_that_do_not_run(model):
     assert method_digests(model.patch_embed, ['vanilla']) == {}
 

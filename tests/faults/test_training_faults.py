@@ -13,6 +13,7 @@ import pytest
 import torch
 from fault_helpers import Run, equal
 from safetensors.torch import load_file
+from webdataset import TarWriter
 
 pytestmark = pytest.mark.slow
 
@@ -62,6 +63,36 @@ def test_a_resumed_training_by_iterations_is_bit_identical(ground, tmp_path, wor
     train(ground, 'iterations.py', tmp_path / 'whole', *options)
     train(ground, 'iterations.py', tmp_path / 'again', '--resume', tmp_path / 'whole/iter_4.pth', *options)
     assert equal(final(tmp_path / 'whole', 'iter_8.pth'), final(tmp_path / 'again', 'iter_8.pth'))
+
+
+UNLABELLED = """
+_base_ = './mspe.py'
+model = dict(tuning=dict(objective='distill'))
+train_dataloader = dict(dataset=dict(
+    _delete_=True, type='ImageFolder', data_root='shards/{0..2}.tar',
+    pipeline=[dict(type='LoadImageFromFile'), dict(type='RandomFlip', prob=0.5), dict(type='PackSegInputs')]))
+"""
+
+
+@pytest.mark.parametrize(('source', 'workers'), [('folder', 2), ('tars', 0), pytest.param('tars', 2, marks=LONG)])
+def test_a_training_resumed_in_the_middle_of_an_epoch_is_bit_identical(ground, tmp_path, source, workers):
+    config = 'mspe.py'
+    if source == 'tars':
+        config = 'tars.py'
+        (ground / config).write_text(UNLABELLED)
+        (ground / 'shards').mkdir(exist_ok=True)
+        images = sorted((ground / 'data/images/train').iterdir())
+        for shard in range(3):
+            with TarWriter(str(ground / f'shards/{shard}.tar')) as writer:
+                for image in images[shard::3]:
+                    writer.write(dict(__key__=image.stem, png=image.read_bytes()))
+    options = ['--cfg-options', 'default_hooks.checkpoint.by_epoch=False', 'default_hooks.checkpoint.max_keep_ckpts=-1',
+               f'train_dataloader.num_workers={workers}', *NO_VALIDATION]
+    train(ground, config, tmp_path / 'whole', *options)
+    again = train(ground, config, tmp_path / 'again', '--resume', tmp_path / 'whole/iter_4.pth', *options)    # of 3 an epoch
+    assert 'Epoch(train) [2][3/3]' in again
+    assert not (tmp_path / 'again/iter_10.pth').exists()
+    assert equal(final(tmp_path / 'whole', 'iter_9.pth'), final(tmp_path / 'again', 'iter_9.pth'))
 
 
 def test_validation_and_loading_processes_change_no_training(ground, tmp_path):

@@ -111,8 +111,8 @@ def test_the_file_holds_the_kernels_alone_and_what_they_were_tuned_for(path, sav
     assert re.fullmatch('[0-9a-f]{64}', metadata.pop('base_digest'))
     assert metadata == dict(
         embed_dims=8, in_channels=3, patch_size=16, base_kernel=16, base_resolution=[48, 64], kernel_sizes=[4, 8, 12, 16],
-        tuned_sizes=[4, 8, 12], context=0, parameterization='residual', interpolation='bilinear', antialias=True,
-        correlation=0.)
+        tuned_sizes=[4, 8, 12], token_grids=[], budgets=[], context=0, parameterization='residual',
+        interpolation='bilinear', antialias=True, correlation=0.)
 
 
 def test_an_adapter_of_vit_b_is_a_few_megabytes(path):

@@ -1,8 +1,11 @@
 """Calibrating by the command line: what is written, what it is worth, and that it goes wherever an adapter goes."""
 import json
+import os
 import re
 import runpy
 import shutil
+import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +15,7 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 from safetensors.torch import load_file
+from webdataset import TarWriter
 
 from mspe_mm.data.change_resolution import imresize
 from mspe_mm.data.image_folder import find_images
@@ -303,3 +307,54 @@ def test_arguments_out_of_range_are_refused(world, args, capsys):
     with pytest.raises(AssertionError, match='2'):    # argparse exits with code 2, and a sentence on stderr
         world.fails('calibrate.py', 'mspe.py', 'base.pth', '--images', IMAGES, '--resolutions', 16, '--out', 'x', *args)
     assert args[0] in capsys.readouterr().err.splitlines()[-1]
+
+
+# -- In several processes ----------------------------------------------------------------------------------------------
+
+
+def launched(world, *args, check=True):
+    return world.command(sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2',
+                         ROOT / 'tools/calibrate.py', 'degraded.py', 'base.pth', '--launcher', 'pytorch', '--resolutions',
+                         16, 32, '--degrade', 'compressed', *args, check=check)
+
+
+def test_two_processes_write_the_adapter_of_one(world, calibrate):
+    alone, _ = calibrate('--degrade', 'compressed', config='degraded.py')
+    printed = launched(world, '--images', IMAGES, '--out', 'both.safetensors').stdout
+    both = load_file(world.folder / 'both.safetensors')
+    assert alone.keys() == both.keys()
+    assert all(np.allclose(alone[name], both[name], rtol=1e-5, atol=1e-6) for name in alone)
+    assert set(errors(printed)) == {4, 8}    # printed once
+
+
+def test_an_image_that_one_process_cannot_read_ends_both_with_its_name(world, calibrate):
+    write_photos(world.folder / 'broken', [(64, 64)] * 4)
+    (world.folder / 'broken/01.png').write_bytes(b'no image')    # of the second process
+    done = launched(world, '--images', 'broken', '--out', 'none.safetensors', check=False)
+    assert done.returncode != 0
+    sentences = [line for line in done.stderr.splitlines() if 'error: ' in line and '01.png' in line]
+    assert len(sentences) == 2
+    assert not (world.folder / 'none.safetensors').exists()
+
+
+def test_two_nodes_calibrate_from_tars_what_one_process_does_from_the_folder(world, calibrate):
+    alone, _ = calibrate()
+    images = sorted((world.folder / IMAGES).iterdir())
+    for shard in range(3):
+        with TarWriter(str(world.folder / f'{shard}.tar')) as writer:
+            for image in images[4 * shard:4 * shard + 4]:
+                writer.write(dict(__key__=image.stem, png=image.read_bytes()))
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = free.getsockname()[1]
+    bin_ = Path(sys.executable).parent
+    nodes = [subprocess.Popen(
+        ['bash', str(ROOT / 'tools/dist_test.sh'), 'mspe.py', 'base.pth', '1', '--images', '{0..2}.tar', '--resolutions',
+         '16', '32', '--out', 'nodes.safetensors'], cwd=world.folder, env={
+            **os.environ, 'TOOL': 'calibrate.py', 'NNODES': '2', 'NODE_RANK': str(rank), 'PORT': str(port),
+            'MASTER_ADDR': '127.0.0.1', 'OMP_NUM_THREADS': '1', 'PATH': f'{bin_}:{os.environ["PATH"]}'})
+        for rank in range(2)]
+    assert [node.wait() for node in nodes] == [0, 0]
+    together = load_file(world.folder / 'nodes.safetensors')
+    assert alone.keys() == together.keys()
+    assert all(np.allclose(alone[name], together[name], rtol=1e-5, atol=1e-6) for name in alone)

@@ -110,3 +110,46 @@ def test_the_factory_builds_it_by_its_name():
     assert objective == MixedResolutionObjective(sampling='native', objective='both')
     with pytest.raises(ValueError, match='partition'):
         build_objective(dict(type='MixedResolutionObjective', sampling='partitions'))
+
+
+GRIDS = [(1, 2), (2, 2)]    # beside the base grid of 2 x 3
+
+
+def grids_of_steps(model, monkeypatch, seen):
+    """The token grid of each step, beside what the layer embeds in it."""
+    grids, plain = [], type(model.patch_embed).stand_in
+    monkeypatch.setattr(type(model.patch_embed), 'stand_in', lambda layer, images: (
+        grids.append((layer.grid_for((16, 24)), seen[-len(images):])), plain(layer, images))[1])
+    return grids
+
+
+def test_a_step_has_one_grid_and_the_kernels_and_resolutions_of_it(monkeypatch):
+    model = make_model(token_grids=GRIDS)
+    theta = dict(model.patch_embed.kernels.named_parameters())
+    steps = grids_of_steps(model, monkeypatch, seen_by(model, monkeypatch))
+    for _ in range(30):
+        losses = MixedResolutionObjective('native')(
+            model.patch_embed, noise(4, 3, 16, 24), lambda x: dict(loss=model(x).square().sum()))
+        moved = dict(zip(theta, torch.autograd.grad(losses['loss'], theta.values(), allow_unused=True)))
+        grid, seen = steps[-1]
+        own = '' if grid == GRID else f'g{grid[0]}x{grid[1]}'
+        assert {name for name, gradient in moved.items() if gradient is not None} == {
+            f'{KERNELS[index]}{own}.{part}' for _, index in seen for part in ('weight', 'bias')}
+        for image, index in seen:
+            assert tuple(image.shape[-2:]) == (KERNELS[index] * grid[0], KERNELS[index] * grid[1])
+    assert {grid for grid, _ in steps} == {GRID, *GRIDS}
+
+
+def test_without_other_grids_nothing_more_is_drawn():
+    model, states = make_model(), []
+    for objective_draws in (False, True):
+        torch.manual_seed(0)
+        if objective_draws:
+            MixedResolutionObjective('native')(model.patch_embed, noise(3, 3, 16, 24), lambda x: dict(loss=model(x).sum()))
+        else:
+            torch.randint(2, ())
+            torch.randperm(3)
+            for _ in range(3):
+                torch.randint(2, 3, (2, ))
+        states.append(torch.get_rng_state())
+    assert torch.equal(*states)

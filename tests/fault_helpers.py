@@ -1,7 +1,6 @@
-"""Runs of the tools that are killed, quickly: each is a fork of this process, which has imported everything."""
+"""Runs of the tools that are killed, quickly: each is a fork of a server that has imported the host libraries."""
 from __future__ import annotations
 
-import multiprocessing
 import os
 import re
 import signal
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import mmengine.runner.runner
 import torch
-from python_processes import be_python
+from python_processes import be_python, start_fork
 from tools_helpers import ROOT
 
 
@@ -23,27 +22,16 @@ class Run:
         folder: The working directory; what is printed goes to ``log``, by default there.
         tool: Name of the tool.
         *args: Its arguments.
-        before: Called in the new process before the tool.
+        before: Called in the new process before the tool; pickled, so a function of a module or a partial of one.
+        **environment: Environment variables.
     """
 
     def __init__(self, folder: Path, tool: str, *args: object, before: Callable[[], None] | None = None,
-                 log: Path | None = None) -> None:
+                 log: Path | None = None, **environment: str) -> None:
         self.log = log or folder / 'printed.txt'
         self.log.write_text('')    # there even if the process is killed at once
         command = [str(part) for part in (ROOT / 'tools' / tool, *args)]
-
-        def be_tool() -> None:
-            os.setpgid(0, 0)
-            printed = os.open(self.log, os.O_WRONLY)
-            if before:
-                before()
-            mmengine.runner.runner.collect_env = dict    # it asks compilers for their versions, which takes a second
-            be_python(command, folder, dict(os.environ), printed, printed)
-
-        self.process = multiprocessing.get_context('fork').Process(target=be_tool)
-        self.process.start()
-        with suppress(OSError):
-            os.setpgid(self.process.pid, self.process.pid)    # here and there: whoever comes first
+        self.process = start_fork(be_tool, command, folder, {**os.environ, **environment}, self.log, before)
 
     def wait(self) -> int:
         """The exit code; that of a signal is negative."""
@@ -58,8 +46,10 @@ class Run:
         self.process.join(seconds)
         if self.process.exitcode is not None:
             return False
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.wait()
+        while self.process.exitcode is None:
+            with suppress(ProcessLookupError):    # it has no group of its own yet
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.join(0.01)
         return True
 
     def is_alone(self) -> bool:
@@ -73,20 +63,28 @@ class Run:
         return False
 
 
-def die_at(call: int) -> Callable[[], None]:
-    """For ``before``: SIGKILL inside the ``call``-th writing of a file, in turns before and after it takes its place."""
-    def before() -> None:
-        replace, count = os.replace, [0]
+def be_tool(command: list[str], folder: Path, environment: dict, log: Path, before: Callable[[], None] | None) -> None:
+    """What the process of a :class:`Run` does."""
+    os.setpgid(0, 0)
+    printed = os.open(log, os.O_WRONLY)
+    if before:
+        before()
+    mmengine.runner.runner.collect_env = dict    # it asks compilers for their versions, which takes a second
+    be_python(command, folder, environment, printed, printed)
 
-        def dying(*args: object) -> None:
-            count[0] += 1
-            if count[0] == call and call % 2:
-                os.killpg(0, signal.SIGKILL)
-            replace(*args)
-            if count[0] == call:
-                os.killpg(0, signal.SIGKILL)
-        os.replace = dying
-    return before
+
+def die_at(call: int) -> None:
+    """For ``before``: SIGKILL inside the ``call``-th writing of a file, in turns before and after it takes its place."""
+    replace, count = os.replace, [0]
+
+    def dying(*args: object) -> None:
+        count[0] += 1
+        if count[0] == call and call % 2:
+            os.killpg(0, signal.SIGKILL)
+        replace(*args)
+        if count[0] == call:
+            os.killpg(0, signal.SIGKILL)
+    os.replace = dying
 
 
 def equal(one: object, two: object) -> bool:

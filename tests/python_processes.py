@@ -39,11 +39,17 @@ def fork_python(*command: object, folder: Path) -> subprocess.CompletedProcess:
     command = [str(part) for part in command]
     with TemporaryDirectory() as temporary:
         printed = [Path(temporary, name) for name in ('out', 'err')]
-        _server.set_forkserver_preload(HOSTS)
-        process = _server.Process(target=be_python, args=(command, folder, dict(os.environ), *printed))
-        process.start()    # the first starts the server
+        process = start_fork(be_python, command, folder, dict(os.environ), *printed)
         process.join()
         return subprocess.CompletedProcess(command, process.exitcode, *(path.read_text() for path in printed))
+
+
+def start_fork(target: Callable, *args: object) -> multiprocessing.process.BaseProcess:
+    """A process of the server that calls ``target`` with ``args``, which are pickled. The first starts the server."""
+    _server.set_forkserver_preload(HOSTS)
+    process = _server.Process(target=target, args=args)
+    process.start()
+    return process
 
 
 def stop_server() -> None:

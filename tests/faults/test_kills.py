@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ def moments(kills: int, seconds: float, writes: int) -> list[tuple[str, float]]:
 def killed(folder: Path, moment: tuple[str, float], tool: str, *args: object) -> str:
     """Run a tool and kill it there; returns what it printed."""
     kind, value = moment
-    run = Run(folder, tool, *args, before=die_at(value) if kind == 'write' else None)
+    run = Run(folder, tool, *args, before=partial(die_at, value) if kind == 'write' else None)
     run.kill_after(value if kind == 'moment' else 600)
     return run.printed()
 
@@ -122,26 +123,27 @@ def test_a_killed_ablation_goes_on_and_ends_the_same(ground, tmp_path, kills):
         assert equal(*adapters), moment
 
 
+def signal_at_writing(number: int) -> None:
+    replace = os.replace
+
+    def interrupted(*args: object) -> None:
+        os.kill(os.getpid(), number)
+        time.sleep(5)    # until it arrives
+        replace(*args)
+    os.replace = interrupted
+
+
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize('tool', ['train', 'eval_multiscale', 'calibrate'])
 def test_a_signal_leaves_nothing_half_written_and_no_process(ground, tmp_path, tool, number):
     """The signal comes inside the first writing of a file, with loading processes at work."""
-    def signalled() -> None:
-        replace = os.replace
-
-        def interrupted(*args: object) -> None:
-            os.kill(os.getpid(), number)
-            time.sleep(5)    # until it arrives
-            replace(*args)
-        os.replace = interrupted
-
     workers = ['--cfg-options', 'train_dataloader.num_workers=2', 'test_dataloader.num_workers=2']
     commands = dict(
         train=('train.py', 'mspe.py', '--work-dir', tmp_path / 'out', *workers),
         eval_multiscale=(*SWEEP, '--out-dir', tmp_path / 'out', *workers),
         calibrate=('calibrate.py', 'mspe.py', 'base.pth', '--images', 'data/images/train', '--out',
                    tmp_path / 'out/adapter.safetensors'))
-    run = Run(ground, *commands[tool], before=signalled)
+    run = Run(ground, *commands[tool], before=partial(signal_at_writing, number))
     code = run.wait()
     assert code == {signal.SIGTERM: 143, signal.SIGINT: 1}[number], run.printed()
     assert 'Traceback' not in run.printed()

@@ -2,11 +2,11 @@
 from __future__ import annotations
 
 import json
-import os
 import resource
 import socket
 import subprocess
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -126,21 +126,21 @@ def test_resume_without_any_readable_checkpoint_is_refused(ground, tmp_path):
     assert 'has no complete checkpoint to resume' in printed.splitlines()[-1]
 
 
+def diverge() -> None:
+    """Give the training a learning rate that no kernel survives."""
+    step = torch.optim.SGD.step
+
+    def far_too_far(self: torch.optim.SGD, *args: object) -> None:
+        for group in self.param_groups:
+            group['lr'] = 1e20
+        step(self, *args)
+    torch.optim.SGD.step = far_too_far
+
+
 def test_a_diverged_training_ends_with_a_sentence_and_the_last_good_files(ground, tmp_path):
     out = tmp_path / 'out'
     train(ground, 'mspe.py', out, '--cfg-options', 'train_cfg.max_epochs=1')
     good = {path.name: path.read_bytes() for path in out.iterdir() if path.suffix in ('.pth', '.safetensors')}
-
-    def diverge() -> None:
-        """The second training has a learning rate that no kernel survives."""
-        step = torch.optim.SGD.step
-
-        def far_too_far(self: torch.optim.SGD, *args: object) -> None:
-            for group in self.param_groups:
-                group['lr'] = 1e20
-            step(self, *args)
-        torch.optim.SGD.step = far_too_far
-
     printed = train(ground, 'mspe.py', out, '--resume', before=diverge, code=1)
     assert 'training has diverged' in printed.splitlines()[-1]
     assert 'Traceback' not in printed
@@ -173,12 +173,8 @@ def in_two_processes(folder: Path, *command: object) -> None:
         free.bind(('127.0.0.1', 0))
         port = free.getsockname()[1]
 
-    def as_rank(rank: int) -> Callable[[], None]:
-        return lambda: os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE='2', MASTER_ADDR='127.0.0.1',
-                                         MASTER_PORT=str(port))
-
-    runs = [Run(folder, *command, '--launcher', 'pytorch', before=as_rank(rank), log=folder / f'rank_{rank}.txt')
-            for rank in range(2)]
+    runs = [Run(folder, *command, '--launcher', 'pytorch', log=folder / f'rank_{rank}.txt', RANK=str(rank),
+                LOCAL_RANK=str(rank), WORLD_SIZE='2', MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port)) for rank in range(2)]
     codes = [run.wait() for run in runs]
     assert codes == [0, 0], [run.printed()[-2000:] for run in runs]
 
@@ -228,11 +224,8 @@ def test_a_disk_that_is_full_leaves_the_files_before_and_a_sentence(ground, tmp_
     result = dict(train='epoch_3.pth', eval_multiscale='results.json', merge_adapter='merged.pth').get(
         tool, 'adapter.safetensors')
     before = (out / result).read_bytes()
-
-    def full() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, len(before) // 2))
-
-    sentence = refused(ground, COMMANDS[tool](out), full)
+    room = len(before) // 2
+    sentence = refused(ground, COMMANDS[tool](out), partial(resource.setrlimit, resource.RLIMIT_FSIZE, (room, room)))
     assert 'File too large while writing' in sentence
     assert (out / result).read_bytes() == before
     assert not list(out.rglob('.*.tmp'))

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 from torch import Tensor, nn
 
+from ..layers.downsampling import PRIOR_CORRELATION
 from ..layers.patch_embed import MultiScalePatchEmbed
 from ..models.find import find_patch_embed, patch_embed_name
 
@@ -14,8 +15,8 @@ METHODS = ('vanilla', 'img_resize', 'flexivit', 'prior', 'calibrated', 'mspe', '
 
 img_resize: The image is resized to the base resolution, then embedded as by ``vanilla``.
 flexivit: The pretrained kernel, PI-resized so that the token grid stays the base grid; untrained.
-prior: As ``flexivit``, by the resize that is optimal for patches as smooth as photographs (:data:`PRIOR_CORRELATION`), and
-    with the context of the layer.
+prior: As ``flexivit``, by the resize that is optimal for correlated pixels, with context as the layer. The correlation is
+    the layer's, or that of photographs (:data:`~mspe_mm.layers.downsampling.PRIOR_CORRELATION`) if it has none.
 calibrated: Kernels solved in closed form from unlabelled images: an adapter of tools/calibrate.py.
 mspe: The tuned layer.
 finetuned: The full fine-tuning baseline: another checkpoint, in which all weights were trained at several resolutions. A
@@ -24,9 +25,6 @@ finetuned: The full fine-tuning baseline: another checkpoint, in which all weigh
 
 FROM_FILES = ('calibrated', 'finetuned')
 """Methods that are read from a file of their own."""
-
-PRIOR_CORRELATION = 0.99
-"""Correlation of neighbouring pixels that ``prior`` assumes if the layer assumes none."""
 
 
 def may_fail(method: str) -> bool:

@@ -9,6 +9,12 @@ from torch import Tensor
 from ..errors import check_names
 from .resize import ANTIALIASED, check_correlation, check_interpolation, refit_image, resize_image
 
+PRIOR_CORRELATION = 0.99
+"""Correlation of neighbouring pixels that untuned kernels are resized for: that of photographs."""
+
+PRIOR_CONTEXT = 3
+"""Pixels that untuned kernels see on each side of their patch: what is further tells no more, see docs/context.md."""
+
 
 @dataclass(frozen=True)
 class Downsampling:

@@ -10,26 +10,24 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 
 from ..errors import InputError
+from ..layers.downsampling import PRIOR_CONTEXT, PRIOR_CORRELATION
 from ..layers.resolution import default_kernel_sizes
 from ..tuning.tuned_model import TunedModel
 from .config_errors import PLUGINS
 from .data_checks import leaf_configs
 
-PRIOR_CORRELATION = 0.99
-"""Correlation of neighbouring pixels that untuned kernels are resized for: that of photographs."""
-
 BACKBONES = {'VisionTransformer': 'MSPEViT', 'ViT': 'MSPEViTDet'}
 """Stock backbones that have an MSPE version; others are given the layer by ``patch_embed``."""
 
 
-def with_mspe(cfg: Config, correlation: float = PRIOR_CORRELATION) -> Config:
+def with_mspe(cfg: Config) -> Config:
     """A copy of a config whose model has the MSPE layer, and whose test pipelines leave small images at their size.
 
-    A model that has the layer keeps it; its pipelines are changed all the same.
+    The untuned kernels are the prior: resized for correlated pixels, with context. A model that has the layer keeps it; its
+    pipelines are changed all the same.
 
     Args:
         cfg: The config of a stock model of mmseg or mmdet, or of one of this package.
-        correlation: Of neighbouring pixels, see :class:`~mspe_mm.layers.downsampling.Downsampling`.
 
     Raises:
         InputError: If the model has no counterpart with the layer, or its base resolution cannot be told.
@@ -46,7 +44,7 @@ def with_mspe(cfg: Config, correlation: float = PRIOR_CORRELATION) -> Config:
     import_module(PLUGINS[scope])
     model_class = _registered(cfg.model.type, scope)
     if not (isinstance(model_class, type) and issubclass(model_class, TunedModel)):
-        _convert_model(cfg, scope, correlation)
+        _convert_model(cfg, scope)
     keep_small_images(cfg)
     return cfg
 
@@ -64,8 +62,8 @@ def add_import(cfg: Config, module: str) -> None:
     cfg.custom_imports = dict(imports=list(dict.fromkeys([*names, module])), allow_failed_imports=False)
 
 
-def _convert_model(cfg: Config, scope: str, correlation: float) -> None:
-    model, downsampling = cfg.model, dict(correlation=correlation)
+def _convert_model(cfg: Config, scope: str) -> None:
+    model, prior = cfg.model, dict(context=PRIOR_CONTEXT, downsampling=dict(correlation=PRIOR_CORRELATION))
     target = 'MSPEClassifier' if model.type == 'TimmClassifier' else f'MSPE{model.type}'
     if _registered(target, scope) is None:
         raise InputError(f'there is no {target}, so the model {model.type!r} of {cfg.filename or "the config"} cannot be '
@@ -73,9 +71,9 @@ def _convert_model(cfg: Config, scope: str, correlation: float) -> None:
     resolution = None if scope == 'mmengine' else base_resolution(cfg)
     model.type = target
     if scope == 'mmengine':
-        model.patch_embed = dict(downsampling=downsampling)
+        model.patch_embed = prior
         return
-    backbone, settings = model.backbone, dict(kernel_policy='fixed', downsampling=downsampling)
+    backbone, settings = model.backbone, dict(kernel_policy='fixed', **prior)
     if scope == 'mmseg' and (model.get('test_cfg') or {}).get('mode', 'whole') == 'whole':
         settings['kernel_policy'] = 'isotropic'    # whole images have any aspect ratio, and the base grid would squeeze them
     ours = backbone.type in BACKBONES or backbone.type in BACKBONES.values()

@@ -14,6 +14,7 @@ from PIL import Image
 import mspe_mm
 from mspe_mm.data.change_resolution import imresize
 from mspe_mm.errors import InputError
+from mspe_mm.models.find import patch_embed_name
 
 TASKS = ('segmentation', 'detection', 'classification')
 
@@ -51,10 +52,10 @@ def encoder_passes(predictor):
 def test_load_gives_a_stock_model_the_prior(task):
     """The config and the checkpoint of a stock model: at a quarter of the resolution the predictions are the prior's."""
     stock, ours = mspe_mm.load('stock.py', 'stock.pth', device='cpu'), mspe_mm.load('mspe.py', 'stock.pth', device='cpu')
-    assert stock.model.mspe_layer.downsampling.correlation == 0.99
+    layer = ours.model.mspe_layer
+    prior = layer.single_kernel(layer.kernel_policy, correlation=0.99, context=3)
+    ours.model.set_submodule(patch_embed_name(ours.model), prior)
     assert not stock.model.mspe_layer.is_tuned()
-    for model in (stock.model, ours.model):    # the recipe has the correlation of its own
-        model.mspe_layer.downsampling = ours.model.mspe_layer.downsampling
     for image in mixed(task)[::3]:
         np.testing.assert_allclose(result(stock(image)[0]), result(ours(image)[0]), rtol=1e-3, atol=1e-3)
 

@@ -15,7 +15,7 @@ SQUARE, WIDE = (64, 64), (64, 96)
 SWIN = dict(embed_dim=16, depths=(1, 1, 1, 1), num_heads=(1, 2, 2, 4), window_size=4)
 SEGFORMER = dict(depths=(1, 1, 1, 1), hidden_sizes=(8, 16, 16, 32), num_attention_heads=(1, 2, 2, 2), decoder_hidden_size=16)
 TEXT = dict(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64, vocab_size=16,
-            max_position_embeddings=8)
+            max_position_embeddings=8, bos_token_id=0, eos_token_id=2)
 TOKENS = dict(input_ids=torch.tensor([[1, 5, 7, 2]] * 2))
 
 
@@ -32,7 +32,8 @@ def sam() -> nn.Module:
         vision_config=dict(image_size=64, hidden_size=32, output_channels=16, num_hidden_layers=2, num_attention_heads=2,
                            window_size=3, global_attn_indexes=(1, ), num_pos_feats=8, mlp_dim=64),
         prompt_encoder_config=dict(hidden_size=16, image_size=64),
-        mask_decoder_config=dict(hidden_size=16, mlp_dim=32, num_hidden_layers=1, num_attention_heads=2, iou_head_hidden_dim=16)))
+        mask_decoder_config=dict(hidden_size=16, mlp_dim=32, num_hidden_layers=1, num_attention_heads=2,
+                                 iou_head_hidden_dim=16)))
 
 
 def mask2former() -> nn.Module:
@@ -66,14 +67,14 @@ FAMILIES = {
     'SamModel': Family(SQUARE, sam, inputs=dict(input_points=torch.tensor([[[[20., 30.]]]] * 2))),
     'SegformerForSemanticSegmentation': Family(WIDE, lambda: hf.SegformerForSemanticSegmentation(
         hf.SegformerConfig(**SEGFORMER, num_labels=5)), 4),
-    'SwinModel': Family(WIDE, lambda: hf.SwinModel(hf.SwinConfig(**SWIN)), 4),
+    'SwinModel': Family(WIDE, lambda: hf.SwinModel(hf.SwinConfig(**{**SWIN, 'depths': (1, 1), 'num_heads': (1, 2)})), 4),
     'BeitModel': Family(SQUARE, lambda: hf.BeitModel(hf.BeitConfig(**VIT, image_size=64, use_relative_position_bias=True))),
     'BeitForSemanticSegmentation': Family(SQUARE, lambda: hf.BeitForSemanticSegmentation(hf.BeitConfig(
         **{**VIT, 'num_hidden_layers': 4}, image_size=64, use_relative_position_bias=True, out_indices=(1, 2, 3, 4),
         auxiliary_channels=16, num_labels=5))),
     'DPTForSemanticSegmentation': Family(SQUARE, lambda: hf.DPTForSemanticSegmentation(hf.DPTConfig(
-        **{**VIT, 'num_hidden_layers': 4}, image_size=64, backbone_out_indices=(0, 1, 2, 3), neck_hidden_sizes=(8, 16, 16, 32),
-        fusion_hidden_size=16, num_labels=5))),
+        **{**VIT, 'num_hidden_layers': 4}, image_size=64, backbone_out_indices=(0, 1, 2, 3),
+        neck_hidden_sizes=(8, 16, 16, 32), fusion_hidden_size=16, num_labels=5))),
     'UperNetForSemanticSegmentation': Family(WIDE, lambda: hf.UperNetForSemanticSegmentation(hf.UperNetConfig(
         backbone_config=swin(), hidden_size=16, auxiliary_channels=16, num_labels=5)), 4),
     'Mask2FormerForUniversalSegmentation': Family((128, 192), mask2former, 4),

@@ -159,7 +159,8 @@ class MultiScalePatchEmbed(nn.Module):
             raise ValueError(f"overlapping patches are embedded with padding='corner', got {self.host.padding!r}")
 
         before, _ = self.geometry.reach(patch_size)
-        self.adopt(nn.Conv2d(in_channels, embed_dims, self.geometry.kernel_size, stride=patch_size, padding=before, bias=bias))
+        self.adopt(nn.Conv2d(
+            in_channels, embed_dims, self.geometry.kernel_size, stride=patch_size, padding=before, bias=bias))
         names = [kernel_name(k) for k in self.kernel_sizes if k != patch_size or tune_base]
         names += [kernel_name(k, grid) for grid in self.token_grids for k in self.kernel_sizes
                   if all(k * tokens <= length for tokens, length in zip(grid, self.base_resolution))]

@@ -31,12 +31,12 @@ def enclosing(model: nn.Module, name: str) -> list[str]:
 
 
 def put_layer(model: nn.Module, name: str, layer: MultiScalePatchEmbed) -> None:
-    """Replace the module ``name`` by ``layer``, and show ``pixel_values`` on the layer's token grid to the modules around it."""
+    """Replace the module ``name`` by ``layer``. Modules around it that take ``pixel_values`` see them on its token grid."""
     parent, _, attribute = name.rpartition('.')
     setattr(model.get_submodule(parent), attribute, layer)
     for outer in enclosing(model, name):
         module = model.get_submodule(outer)
-        module.forward = OnBaseGrid(module.forward, name[len(outer):].lstrip('.'))    # type: ignore[method-assign]
+        module.forward = OnBaseGrid(module.forward, name[len(outer):].lstrip('.'))
 
 
 class OnBaseGrid:
@@ -51,17 +51,20 @@ class OnBaseGrid:
     """
 
     def __init__(self, forward: Any, name: str) -> None:
-        update_wrapper(self, forward)
+        update_wrapper(self, forward, ('__name__', '__doc__'), ())    # its signature, too
         self._forward, self._name = forward, name
         self._position = list(inspect.signature(forward).parameters).index(IMAGE)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        images = args[self._position] if len(args) > self._position else kwargs.get(IMAGE)
+        images: Any = args[self._position] if len(args) > self._position else kwargs.get(IMAGE)
         layer = self._forward.__self__.get_submodule(self._name)
-        if not _to_be_fitted(layer, images):
+        if not _embeds(layer, images):
             return self._forward(*args, **kwargs)
-        rows, columns = layer.token_grid(images.shape[-2:])
-        shown = images.new_zeros(()).expand(*images.shape[:2], rows * layer.patch_size, columns * layer.patch_size)
+        height, width = images.shape[-2:]
+        size = tuple(layer.patch_size * tokens for tokens in layer.token_grid((height, width)))
+        if size == (height, width):
+            return self._forward(*args, **kwargs)
+        shown = images.new_zeros(()).expand(*images.shape[:2], *size)
         if len(args) > self._position:
             args = (*args[:self._position], shown, *args[self._position + 1:])
         else:
@@ -71,10 +74,7 @@ class OnBaseGrid:
             return self._forward(*args, **kwargs)
 
 
-def _to_be_fitted(layer: nn.Module, images: Any) -> bool:
-    if not isinstance(layer, MultiScalePatchEmbed) or not isinstance(images, Tensor) or images.dim() != 4:
-        return False
-    if layer.kernel_policy == 'constant' or choice_for(layer).images is not None:    # the host's own, or shown already
-        return False
-    size, p = tuple(images.shape[-2:]), layer.patch_size
-    return size != tuple(p * tokens for tokens in layer.token_grid(size))
+def _embeds(layer: Any, images: Any) -> bool:
+    """Whether ``layer`` puts images on a token grid, and ``images`` are some. A module around may have done it before."""
+    return (isinstance(layer, MultiScalePatchEmbed) and layer.kernel_policy != 'constant' and isinstance(images, Tensor)
+            and images.dim() == 4 and choice_for(layer).images is None)

@@ -6,6 +6,7 @@ memory and milliseconds, whatever the size of the model and of its token grid.
 from __future__ import annotations
 
 import copy
+import inspect
 import traceback
 from typing import Any
 
@@ -16,6 +17,9 @@ from torch.utils._pytree import tree_flatten
 from ..errors import InputError
 from ..layers.patch_embed import MultiScalePatchEmbed
 from .base_grid import enclosing, put_layer, takes_pixel_values
+
+RESAMPLE = 'interpolate_pos_encoding'
+"""The argument of models of transformers that resamples their position table to the image's size."""
 
 
 @torch.no_grad()
@@ -38,32 +42,37 @@ def check_half_size(model: nn.Module, name: str, layer: MultiScalePatchEmbed,
     """
     base, half = layer.base_resolution, tuple(max(1, layer.patch_size // 2) * tokens for tokens in layer.grid_size)
     for outer in enclosing(model, name) or ['']:
-        host, inner = model.get_submodule(outer), name[len(outer):].lstrip('.')
+        host = model.get_submodule(outer)
         try:
             twin = _without_values(host)
-            expected = _shapes(twin, layer.in_channels, base)
+        except Exception:    # whatever a host raises
+            return
+        expected, error = _tried(twin, layer.in_channels, base)
+        if error is None:
             break
-        except Exception as error:    # whatever a host raises
-            if stated and stated != base and _runs(twin, layer.in_channels, stated):
-                raise InputError(f'{_named(model, outer)} takes images of {_px(stated)} only, and not of the base resolution, '
-                                 f'{_px(base)} ({_said(error)}). Give base_resolution={stated}, or build the model for '
-                                 f'{_px(base)}. If it takes interpolate_pos_encoding=True, set check=False here, and call it '
-                                 'with that') from error
+        if stated and stated != base and _tried(twin, layer.in_channels, stated)[1] is None:
+            raise InputError(_of_another_size(model, outer, base, stated, error)) from error
     else:
         return
-    put_layer(twin, inner, _without_values(layer))
-    where, reason = '', ''
-    try:
-        found = _shapes(twin, layer.in_channels, half)
-        if found == expected:
-            return
-        reason = f'it returns {_listed(found)} there and {_listed(expected)} at the base resolution'
-    except Exception as error:
-        where, reason = _place_of(error, twin), _said(error)
+    put_layer(twin, name[len(outer):].lstrip('.'), _without_values(layer))
+    found, error = _tried(twin, layer.in_channels, half)
+    if error is None and found == expected:
+        return
+    reason = (f'it returns {_listed(found)} there and {_listed(expected)} at the base resolution' if error is None
+              else _said(error))
+    where = '' if error is None else _place_of(error, twin)
     raise InputError(
-        f'{_named(model, outer)}{where} works at one image size only: with the MSPE layer, {_px(half)} have the token grid of '
-        f'{_px(base)}, and the model does not take them ({reason}). Build it for {_px(base)} and for images of any size '
+        f'{_named(model, outer)}{where} works at one image size only: with the MSPE layer, {_px(half)} have the token grid '
+        f'of {_px(base)}, and the model does not take them ({reason}). Build it for {_px(base)} and for images of any size '
         f'(img_size={base} and dynamic_img_size=True in timm), or set check=False')
+
+
+def _of_another_size(model: nn.Module, outer: str, base: tuple[int, int], stated: tuple[int, int], error: Exception) -> str:
+    said = (f'{_named(model, outer)} takes images of {_px(stated)}, and not of the base resolution, {_px(base)} '
+            f'({_said(error)}): give base_resolution={stated}, or build the model for {_px(base)}')
+    if RESAMPLE in inspect.signature(model.get_submodule(outer).forward).parameters:
+        said += f'. Or set check=False, and call the model with {RESAMPLE}=True'
+    return said
 
 
 def _without_values(module: nn.Module) -> Any:
@@ -82,11 +91,12 @@ def _shapes(model: nn.Module, channels: int, size: tuple[int, ...]) -> list[tupl
     return [tuple(leaf.shape) for leaf in leaves if isinstance(leaf, Tensor)]
 
 
-def _runs(model: nn.Module, channels: int, size: tuple[int, int]) -> bool:
+def _tried(model: nn.Module, channels: int, size: tuple[int, ...]) -> tuple[list[tuple[int, ...]], Exception | None]:
+    """The shapes, or the error."""
     try:
-        return bool(_shapes(model, channels, size))
-    except Exception:
-        return False
+        return _shapes(model, channels, size), None
+    except Exception as error:    # whatever a host raises
+        return [], error
 
 
 def _named(model: nn.Module, outer: str) -> str:
@@ -98,7 +108,7 @@ def _px(size: tuple[int, ...]) -> str:
 
 
 def _said(error: Exception) -> str:
-    return ' '.join(f'{type(error).__name__}: {error}'.split())[:200]
+    return ' '.join(f'{type(error).__name__}: {error}'.split())[:200].rstrip('.')
 
 
 def _listed(shapes: list[tuple[int, ...]]) -> str:

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import copy
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..layers.patch_embed import MultiScalePatchEmbed
 
@@ -14,18 +14,18 @@ class ConvPatchEmbed(MultiScalePatchEmbed):
     The module around it calls it as it called the convolution, and adds the class token, the position table or a norm.
     """
 
-    weight: nn.Parameter
-    bias: nn.Parameter | None
+    weight: Tensor
+    bias: Tensor | None
     _shell: nn.Conv2d
 
     def adopt(self, conv: nn.Conv2d) -> None:
         self.weight, self.bias = conv.weight, conv.bias
         shell = copy.copy(conv)
-        shell._parameters = dict(weight=None, bias=None)
-        self.__dict__['_shell'] = shell    # no submodule: its parameters are those of the layer
+        shell._parameters = {}
+        vars(self)['_shell'] = shell    # no submodule: names of parameters stay the host's
 
     @property
     def base(self) -> nn.Conv2d:
         conv = copy.copy(self._shell)
-        conv._parameters = dict(weight=self.weight, bias=self.bias)
+        vars(conv)['_parameters'] = dict(weight=self.weight, bias=self.bias)
         return conv

@@ -1,9 +1,9 @@
 """Convert a built model: the MSPE layer replaces its patch embedding, and nothing else changes.
 
 A patch embedding is recognised by its structure, not by its class: a module of one convolution, the model's first, and at
-most a norm. Where the convolution sits beside the class token, the position table or a norm of the tokens, and in all models
-of Hugging Face transformers, the layer replaces the convolution itself, and the module around it stays. The new layer and what
-it replaces are run on an image of the base resolution, and their outputs have to be equal. So the transformers of mmseg, mmdet,
+most a norm. Where the convolution sits beside the class token, the position table or a norm of the tokens, and in models of
+Hugging Face transformers, the layer replaces the convolution itself, and the module around it stays. The layer and what it
+replaces are run on an image of the base resolution, and their outputs have to be equal. So the transformers of mmseg, mmdet,
 timm and Hugging Face can be converted, and all others of that structure.
 """
 from __future__ import annotations
@@ -57,7 +57,7 @@ def convert_patch_embed(model: nn.Module,
         InputError: If the model has no such patch embedding, with the reason, or the settings do not fit it.
     """
     name, stock, proj_name = _find_stock(model)
-    conv = getattr(stock, proj_name) if proj_name else stock
+    conv = cast(nn.Conv2d, getattr(stock, proj_name) if proj_name else stock)
     where = f'{type(model).__name__}.{name}'
     stated = _stated_resolution(model, name)
     resolution = base_resolution or stated
@@ -125,10 +125,10 @@ def _find_stock(model: nn.Module) -> tuple[str, nn.Module, str]:
                if not (type(child) in (nn.Embedding, nn.LayerNorm) if in_place else name == 'norm')]
     if strange or not owner:
         raise InputError(
-            f'{host} cannot be converted: its first convolution, {first}, has {_listed(strange + tables) or "nothing"} beside '
-            'it, and a patch embedding is a module of one convolution and at most a norm, a class token and a position table. '
-            'MSPE is for transformers that cut the image into patches by one convolution, not for CNNs, hybrids and stems of '
-            'several layers')
+            f'{host} cannot be converted: its first convolution, {first}, has {_listed(strange + tables) or "nothing"} '
+            'beside it, and a patch embedding has one convolution and at most a norm, a class token and a position table. '
+            'MSPE is for transformers that cut the image into patches by one convolution, not for CNNs, hybrids and stems '
+            'of several layers')
     siblings = [name for name, module in model.named_modules() if type(module) is type(stock)
                 and getattr(getattr(module, proj_name, None), 'in_channels', None) == conv.in_channels]
     if len(siblings) > 1:

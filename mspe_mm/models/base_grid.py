@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 from functools import update_wrapper
+from types import CodeType
 from typing import Any
 
 from torch import Tensor, nn
@@ -54,6 +55,10 @@ class OnBaseGrid:
         update_wrapper(self, forward, ('__name__', '__doc__'), ())    # its signature, too
         self._forward, self._name = forward, name
         self._position = list(inspect.signature(forward).parameters).index(IMAGE)
+
+    @property
+    def __code__(self) -> CodeType:    # torch.export asks for it
+        return self._forward.__code__
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         images: Any = args[self._position] if len(args) > self._position else kwargs.get(IMAGE)

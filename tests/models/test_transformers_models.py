@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import pickle
 from functools import lru_cache
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from mspe_mm.models.find import find_patch_embed
 
 hf = pytest.importorskip('transformers', reason='the environment of upstream has PyTorch 2.1, and transformers needs 2.6')
 
-from transformers_families import FAMILIES, VIT, dinov2, outputs, sam, stock_model    # noqa: E402
+from transformers_families import FAMILIES, VIT, dinov2, outputs, sam, stock_model    # noqa: E402, I001
 
 every_family = pytest.mark.parametrize('name', FAMILIES)
 
@@ -176,13 +177,13 @@ def test_the_base_resolution_is_that_of_the_position_table(name):
 
 @pytest.mark.parametrize('name', ['DINOv3ViTModel', 'SegformerForSemanticSegmentation', 'SwinModel'])
 def test_models_without_a_position_table_need_the_base_resolution(name):
-    with pytest.raises(InputError, match='does not say at which resolution.*give base_resolution='):
+    with pytest.raises(InputError, match=r'does not say at which resolution.*give base_resolution='):
         convert_patch_embed(stock_model(name))
 
 
 @pytest.mark.parametrize(('build', 'sentence'), [
-    (vit, r"ViTModel takes images of 64 x 64 px, and not of.* 128 x 128 px \(ValueError: Input image size \(128\*128\).*give "
-          r'base_resolution=\(64, 64\).*check=False.*interpolate_pos_encoding=True'),
+    (vit, r'ViTModel takes images of 64 x 64 px, and not of.* 128 x 128 px \(ValueError: Input image size \(128\*128\).*'
+          r'give base_resolution=\(64, 64\).*check=False.*interpolate_pos_encoding=True'),
     (sam, r'SamModel takes images of 64 x 64 px, .*or build the model for 128 x 128 px$'),
     (FAMILIES['CLIPModel'].build, r'CLIPModel\.vision_model takes images of 64 x 64 px')])
 def test_a_host_for_another_size_is_refused_with_what_to_set(build, sentence):
@@ -246,6 +247,20 @@ def test_a_copy_embeds_by_its_own_kernels():
     randomize(find_patch_embed(twin).kernels)
     assert torch.equal(model(half).last_hidden_state, before)
     assert not torch.equal(twin(half).last_hidden_state, before)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', ['ViTModel', 'Dinov2Model'])
+def test_an_exported_model_embeds_at_its_resolution(name):
+    model, half = converted(name), image(at(name, 1 / 2))
+    found = torch.export.export(model, (half, )).module()(half).last_hidden_state
+    assert relative_error(found, model(half).last_hidden_state) < 1e-5
+
+
+def test_a_pickled_model_still_takes_any_size():
+    model, half = converted('Dinov2Model'), image((28, 28))
+    again = pickle.loads(pickle.dumps(model))
+    assert torch.equal(again(half).last_hidden_state, model(half).last_hidden_state)
 
 
 def test_an_error_in_the_host_leaves_nothing_behind():

@@ -77,7 +77,7 @@ FAMILIES = {
         neck_hidden_sizes=(8, 16, 16, 32), fusion_hidden_size=16, num_labels=5))),
     'UperNetForSemanticSegmentation': Family(WIDE, lambda: hf.UperNetForSemanticSegmentation(hf.UperNetConfig(
         backbone_config=swin(), hidden_size=16, auxiliary_channels=16, num_labels=5)), 4),
-    'Mask2FormerForUniversalSegmentation': Family((128, 192), mask2former, 4),
+    'Mask2FormerForUniversalSegmentation': Family(WIDE, mask2former, 4),
 }
 
 

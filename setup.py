@@ -48,6 +48,7 @@ setup(
         'app': ['gradio>=6'],
         'export': ['torch>=2.6', 'onnx>=1.17', 'onnxruntime>=1.20', 'onnxscript>=0.3'],
         'cls': ['onedl-mmengine>=0.10.12', 'timm>=1.0.31'],
+        'hf': ['transformers>=5.23'],
         'onedl': ['onedl-mmengine>=0.10.12', 'onedl-mmcv>=2.3.6', 'onedl-mmsegmentation>=1.4.2',
                   'onedl-mmdetection>=3.5.1'],
         'upstream': ['mmengine>=0.10.4', 'mmcv>=2.0.0', 'mmsegmentation>=1.2.2', 'mmdet>=3.3.0'],

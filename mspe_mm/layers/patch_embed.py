@@ -30,7 +30,7 @@ class HostLayout:
     """What the layer adopts from the patch embedding that it replaces.
 
     Args:
-        proj_name: The host's name of the pretrained convolution.
+        proj_name: The host's name of the pretrained convolution; '' if the layer takes the place of the convolution itself.
         padding: What happens to a remainder smaller than a patch: ``'corner'`` pads it with zeros at the bottom and on the
             right, ``'same'`` pads the image with zeros on all sides, and None cuts the remainder off.
         layout: Axes of the tokens: ``'NLC'``, ``'NHWC'`` or ``'NCHW'``.
@@ -159,7 +159,7 @@ class MultiScalePatchEmbed(nn.Module):
             raise ValueError(f"overlapping patches are embedded with padding='corner', got {self.host.padding!r}")
 
         before, _ = self.geometry.reach(patch_size)
-        self.add_module(self.host.proj_name, nn.Conv2d(
+        self.adopt(nn.Conv2d(
             in_channels, embed_dims, self.geometry.kernel_size, stride=patch_size, padding=before, bias=bias))
         names = [kernel_name(k) for k in self.kernel_sizes if k != patch_size or tune_base]
         names += [kernel_name(k, grid) for grid in self.token_grids for k in self.kernel_sizes
@@ -186,6 +186,10 @@ class MultiScalePatchEmbed(nn.Module):
         check_choice('kernel_policy', self.kernel_policy, KERNEL_POLICIES)
         check_choice('fit', self.fit, FITS)
         check_choice('parameterization', self.parameterization, PARAMETERIZATIONS)
+
+    def adopt(self, conv: nn.Conv2d) -> None:
+        """Make ``conv`` the pretrained patch embedding. The kernels stay as they are."""
+        self.add_module(self.host.proj_name, conv)
 
     @property
     def base(self) -> nn.Conv2d:
@@ -231,11 +235,11 @@ class MultiScalePatchEmbed(nn.Module):
                    for name, value in initial.items())
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any, **kwargs: Any) -> None:
-        proj = f'{prefix}{self.host.proj_name}'
-        weight = state_dict.get(f'{proj}.weight')
+        proj = f'{prefix}{self.host.proj_name}.' if self.host.proj_name else prefix
+        weight = state_dict.get(f'{proj}weight')
         stock = not any(key.startswith(f'{prefix}kernels.') for key in state_dict)
         if stock and weight is not None and weight.shape == self.base.weight.shape:
-            kernels = self._initial_kernels(weight, state_dict.get(f'{proj}.bias'))
+            kernels = self._initial_kernels(weight, state_dict.get(f'{proj}bias'))
             state_dict.update({f'{prefix}kernels.{name}': value for name, value in kernels.items()})
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
@@ -373,7 +377,7 @@ class MultiScalePatchEmbed(nn.Module):
         layer = type(self)(
             self.in_channels, self.embed_dims, self.patch_size, self.grid_size, base_kernel=self.geometry.kernel_size,
             bias=self.base.bias is not None, norm=self.norm, host=self.host, **{**settings, **changes})
-        layer.add_module(self.host.proj_name, self.base)
+        layer.adopt(self.base)
         layer.kernels.to(self.base.weight)
         layer.reset_kernels()
         return layer.train(self.training)
@@ -435,7 +439,7 @@ class MultiScalePatchEmbed(nn.Module):
         """
         choice, given = choice_for(self), x
         if choice.images is not None:
-            return self._embed_each(choice.images, choice.kernels)
+            return self._embed_each(tuple(images.to(x.dtype) for images in choice.images), choice.kernels)
         image_size = _image_size(x)
         fitted, size, forced = self.fitted_size(image_size), self.kernel_size(image_size), choice.kernel
         if fitted != image_size:

@@ -6,6 +6,7 @@ memory and milliseconds, whatever the size of the model and of its token grid.
 from __future__ import annotations
 
 import copy
+import inspect
 import traceback
 from typing import Any
 
@@ -15,46 +16,63 @@ from torch.utils._pytree import tree_flatten
 
 from ..errors import InputError
 from ..layers.patch_embed import MultiScalePatchEmbed
+from .base_grid import enclosing, put_layer, takes_pixel_values
+
+RESAMPLE = 'interpolate_pos_encoding'
+"""The argument of models of transformers that resamples their position table to the image's size."""
 
 
 @torch.no_grad()
-def check_half_size(model: nn.Module, name: str, layer: MultiScalePatchEmbed) -> None:
+def check_half_size(model: nn.Module, name: str, layer: MultiScalePatchEmbed,
+                    stated: tuple[int, int] | None = None) -> None:
     """Compare the shapes of what a model returns for an image of half the base resolution, and at it.
 
-    Models that take more than an image, or compute what has no shape before its values are known, are not checked.
+    Of a model of transformers that takes more than images, the outermost module that takes them alone is checked. Other
+    models that do, or that compute what has no shape before its values are known, are not checked.
 
     Args:
         model: A stock model, which is left as it is.
         name: The name of its patch embedding.
         layer: What replaces it.
+        stated: The (height, width) that the model was built for, if it says so.
 
     Raises:
-        InputError: If the model with the layer fails at half the base resolution, with the module that failed, or returns
-            other shapes there.
+        InputError: If the model takes images at ``stated`` and not at the base resolution. If the model with the layer fails
+            at half the base resolution, with the module that failed, or returns other shapes there.
     """
-    half = tuple(max(1, layer.patch_size // 2) * tokens for tokens in layer.grid_size)
-    try:
-        twin = _without_values(model)
-        expected = _shapes(twin, layer.in_channels, layer.base_resolution)
-    except Exception:    # whatever a host raises
-        return
-    parent, _, attribute = name.rpartition('.')
-    setattr(twin.get_submodule(parent), attribute, _without_values(layer))
-    where, reason = '', ''
-    try:
-        found = _shapes(twin, layer.in_channels, half)
-        if found == expected:
+    base, half = layer.base_resolution, tuple(max(1, layer.patch_size // 2) * tokens for tokens in layer.grid_size)
+    for outer in enclosing(model, name) or ['']:
+        host = model.get_submodule(outer)
+        try:
+            twin = _without_values(host)
+        except Exception:    # whatever a host raises
             return
-        reason = f'it returns {_listed(found)} there and {_listed(expected)} at the base resolution'
-    except Exception as error:
-        where = _place_of(error, twin)
-        reason = ' '.join(f'{type(error).__name__}: {error}'.split())[:200]
-    height, width = layer.base_resolution
+        expected, error = _tried(twin, layer.in_channels, base)
+        if error is None:
+            break
+        if stated and stated != base and _tried(twin, layer.in_channels, stated)[1] is None:
+            raise InputError(_of_another_size(model, outer, base, stated, error)) from error
+    else:
+        return
+    put_layer(twin, name[len(outer):].lstrip('.'), _without_values(layer))
+    found, error = _tried(twin, layer.in_channels, half)
+    if error is None and found == expected:
+        return
+    reason = (f'it returns {_listed(found)} there and {_listed(expected)} at the base resolution' if error is None
+              else _said(error))
+    where = '' if error is None else _place_of(error, twin)
     raise InputError(
-        f'{type(model).__name__}{where} works at one image size only: with the MSPE layer, {half[0]} x {half[1]} px have '
-        f'the token grid of {height} x {width} px, and the model does not take them ({reason}). Build it for {height} x '
-        f'{width} px and for images of any size (img_size=({height}, {width}) and dynamic_img_size=True in timm, '
-        'interpolate_pos_encoding=True in transformers), or set check=False')
+        f'{_named(model, outer)}{where} works at one image size only: with the MSPE layer, {_px(half)} have the token grid '
+        f'of {_px(base)}, and the model does not take them ({reason}). Build it for {_px(base)} and for images of any size '
+        f'(img_size={base} and dynamic_img_size=True in timm), or set check=False')
+
+
+def _of_another_size(model: nn.Module, outer: str, base: tuple[int, int], stated: tuple[int, int], error: Exception) -> str:
+    said = (f'{_named(model, outer)} takes images of {_px(stated)}, and not of the base resolution, {_px(base)} '
+            f'({_said(error)}): give base_resolution={stated}, or build the model for {_px(base)}')
+    if RESAMPLE in inspect.signature(model.get_submodule(outer).forward).parameters:
+        said += f'. Or set check=False, and call the model with {RESAMPLE}=True'
+    return said
 
 
 def _without_values(module: nn.Module) -> Any:
@@ -68,8 +86,29 @@ def _without_values(module: nn.Module) -> Any:
 
 def _shapes(model: nn.Module, channels: int, size: tuple[int, ...]) -> list[tuple[int, ...]]:
     dtype = next(model.parameters()).dtype
-    leaves, _ = tree_flatten(model(torch.empty(1, channels, *size, device='meta', dtype=dtype)))
+    image = torch.empty(1, channels, *size, device='meta', dtype=dtype)
+    leaves, _ = tree_flatten(model(pixel_values=image) if takes_pixel_values(model) else model(image))
     return [tuple(leaf.shape) for leaf in leaves if isinstance(leaf, Tensor)]
+
+
+def _tried(model: nn.Module, channels: int, size: tuple[int, ...]) -> tuple[list[tuple[int, ...]], Exception | None]:
+    """The shapes, or the error."""
+    try:
+        return _shapes(model, channels, size), None
+    except Exception as error:    # whatever a host raises
+        return [], error
+
+
+def _named(model: nn.Module, outer: str) -> str:
+    return f'{type(model).__name__}.{outer}'.rstrip('.')
+
+
+def _px(size: tuple[int, ...]) -> str:
+    return ' x '.join(map(str, size)) + ' px'
+
+
+def _said(error: Exception) -> str:
+    return ' '.join(f'{type(error).__name__}: {error}'.split())[:200].rstrip('.')
 
 
 def _listed(shapes: list[tuple[int, ...]]) -> str:

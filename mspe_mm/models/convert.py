@@ -1,8 +1,10 @@
 """Convert a built model: the MSPE layer replaces its patch embedding, and nothing else changes.
 
 A patch embedding is recognised by its structure, not by its class: a module of one convolution, the model's first, and at
-most a norm. The new layer and the host's own are run on an image of the base resolution, and their outputs have to be equal.
-So the transformers of mmseg, mmdet and timm can be converted, and all others of that structure.
+most a norm. Where the convolution sits beside the class token, the position table or a norm of the tokens, and in models of
+Hugging Face transformers, the layer replaces the convolution itself, and the module around it stays. The layer and what it
+replaces are run on an image of the base resolution, and their outputs have to be equal. So the transformers of mmseg, mmdet,
+timm and Hugging Face can be converted, and all others of that structure.
 """
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ from torch import Tensor, nn
 from ..errors import InputError, check_names
 from ..layers.downsampling import DOWNSAMPLING_KEYS
 from ..layers.patch_embed import LAYOUTS, HostLayout, MultiScalePatchEmbed
+from .base_grid import enclosing, put_layer
 from .check import check_half_size
+from .conv_patch_embed import ConvPatchEmbed
 from .settings import LAYER_SETTINGS
 from .timm_patch_embed import TimmPatchEmbed
 
@@ -38,8 +42,8 @@ def convert_patch_embed(model: nn.Module,
     Args:
         model: A model, or its backbone.
         base_resolution: Resolution in pixels that the model was trained at, one number or (height, width). By default the
-            ``img_size`` that the host states. Models with rotary positions and no table, as DINOv3, fit every size and state
-            none: they need it.
+            ``img_size`` or ``image_size`` that the host states. Models with rotary positions and no table, as DINOv3, fit
+            every size and state none: they need it.
         kernel_sizes: Native patch sizes of the kernels in pixels, one of them the host's; by default its quarters.
         check: Refuse models that take images of the base resolution only, see :mod:`~mspe_mm.models.check`.
         **settings: ``context``, ``kernel_policy``, ``parameterization``, ``tune_base`` and ``downsampling`` of
@@ -53,9 +57,10 @@ def convert_patch_embed(model: nn.Module,
         InputError: If the model has no such patch embedding, with the reason, or the settings do not fit it.
     """
     name, stock, proj_name = _find_stock(model)
-    conv = getattr(stock, proj_name)
+    conv = cast(nn.Conv2d, getattr(stock, proj_name) if proj_name else stock)
     where = f'{type(model).__name__}.{name}'
-    resolution = base_resolution or _stated_resolution(model, stock)
+    stated = _stated_resolution(model, name)
+    resolution = base_resolution or stated
     if resolution is None:
         raise InputError(f'{type(model).__name__} does not say at which resolution it was trained: give base_resolution='
                          '(height, width)')
@@ -63,26 +68,25 @@ def convert_patch_embed(model: nn.Module,
     patch_size = conv.stride[0]
     if height % patch_size or width % patch_size:
         raise InputError(f'base_resolution must be whole patches of {patch_size} px for {where}, got {height} x {width}')
-    is_timms = hasattr(stock, 'dynamic_feat_size')
+    cls = TimmPatchEmbed if hasattr(stock, 'dynamic_feat_size') else MultiScalePatchEmbed if proj_name else ConvPatchEmbed
     check_names(settings, [*LAYER_SETTINGS, *DOWNSAMPLING_KEYS], 'patch_embed')
     flat = {key: settings.pop(key) for key in DOWNSAMPLING_KEYS if key in settings}
     if flat:
         settings['downsampling'] = {**flat, **settings.get('downsampling', {})}
     try:
-        layer = (TimmPatchEmbed if is_timms else MultiScalePatchEmbed)(
+        layer = cls(
             conv.in_channels, conv.out_channels, patch_size, (height // patch_size, width // patch_size), kernel_sizes,
             base_kernel=conv.kernel_size[0], bias=conv.bias is not None, norm=getattr(stock, 'norm', None), host=HostLayout(
                 proj_name, _rest_of(stock, conv), strict_grid=getattr(stock, 'strict_img_size', False)), **settings)
     except (TypeError, ValueError) as error:
         raise InputError(f'{where} cannot be converted: {error}') from error
-    layer.add_module(proj_name, conv)
+    layer.adopt(conv)
     layer.kernels.to(conv.weight)
     layer.reset_kernels()
     _match_output(layer, stock, where, (height, width))
     if check and layer.kernel_policy != 'constant':    # which is the host's own patch embedding
-        check_half_size(model, name, layer)
-    parent, _, attribute = name.rpartition('.')
-    setattr(model.get_submodule(parent), attribute, layer.train(stock.training))
+        check_half_size(model, name, layer, _pair(stated) if stated else None)
+    put_layer(model, name, layer.train(stock.training))
     return layer
 
 
@@ -112,38 +116,46 @@ def _find_stock(model: nn.Module) -> tuple[str, nn.Module, str]:
                          'into patches')
     owner, _, proj_name = first.rpartition('.')
     stock, conv = model.get_submodule(owner), cast(nn.Conv2d, model.get_submodule(first))
-    beside = [name for name, child in stock.named_children()
-              if name not in (proj_name, 'norm') and any(True for _ in child.parameters())]
-    beside += [name for name, _ in stock.named_parameters(recurse=False)]
-    if beside or not owner:
+    beside = {name: child for name, child in stock.named_children()
+              if name != proj_name and any(True for _ in child.parameters())}
+    tables = [name for name, _ in stock.named_parameters(recurse=False)]
+    # Of the tokens: position tables and norms of the last axis. Those of images are other classes (LayerNorm2d).
+    in_place = bool(enclosing(model, first)) or bool(tables) or any(name != 'norm' for name in beside)
+    strange = [name for name, child in beside.items()
+               if not (type(child) in (nn.Embedding, nn.LayerNorm) if in_place else name == 'norm')]
+    if strange or not owner:
         raise InputError(
-            f'{host} cannot be converted: its first convolution, {first}, has {_listed(beside) or "nothing"} beside it, and '
-            'a patch embedding is a module of one convolution and at most a norm. MSPE is for transformers that cut the '
-            'image into patches by one convolution, not for CNNs, hybrids and stems of several layers')
+            f'{host} cannot be converted: its first convolution, {first}, has {_listed(strange + tables) or "nothing"} '
+            'beside it, and a patch embedding has one convolution and at most a norm, a class token and a position table. '
+            'MSPE is for transformers that cut the image into patches by one convolution, not for CNNs, hybrids and stems '
+            'of several layers')
     siblings = [name for name, module in model.named_modules() if type(module) is type(stock)
                 and getattr(getattr(module, proj_name, None), 'in_channels', None) == conv.in_channels]
     if len(siblings) > 1:
         raise InputError(f'{host} cannot be converted: {_listed(siblings)} all see the image, and MSPE is for one patch '
                          'embedding')
-    if len(inspect.signature(stock.forward).parameters) > 1:
+    if not in_place and len(inspect.signature(stock.forward).parameters) > 1:
         raise InputError(f'{host} cannot be converted: its {owner} takes more than an image')
-    (k, _), (s, _), padding = conv.kernel_size, conv.stride, conv.padding
+    (k, _), (s, _), padding = conv.kernel_size, conv.stride, (0, 0) if conv.padding == 'valid' else tuple(conv.padding)
     square = len(set(conv.kernel_size)) == len(set(conv.stride)) == 1
     plain = conv.groups == 1 and set(conv.dilation) == {1} and conv.padding_mode == 'zeros'
-    centred = (k == s and tuple(padding) == (0, 0)) or (k > s and k % 2 == 1 and tuple(padding) == (k // 2, k // 2))
+    centred = (k == s and padding == (0, 0)) or (k > s and k % 2 == 1 and padding == (k // 2, k // 2))
     if not (square and plain and centred):
         raise InputError(
             f'{host} cannot be converted: its first convolution, {first}, has kernel {conv.kernel_size}, stride '
             f'{conv.stride}, padding {padding}, dilation {conv.dilation} and groups {conv.groups}. Patches must be square, '
             'and kernels as large as a patch without padding, or larger, odd and padded by half their size')
-    return owner, stock, proj_name
+    return (first, conv, '') if in_place else (owner, stock, proj_name)
 
 
-def _stated_resolution(model: nn.Module, stock: nn.Module) -> int | Sequence[int] | None:
+def _stated_resolution(model: nn.Module, name: str) -> int | Sequence[int] | None:
     """The image size that a host was built for, if it is not merely a default."""
     if getattr(model, 'rope', None) is not None and getattr(model, 'pos_embed', None) is None:
         return None    # no weight is for a size: DINOv3's 256 px in timm are nobody's base resolution
-    return getattr(stock, 'img_size', None) or getattr(model, 'img_size', None)
+    parts = name.split('.')
+    around = [model.get_submodule('.'.join(parts[:depth])) for depth in range(len(parts), -1, -1)]
+    sizes = (getattr(module, attribute, None) for module in around for attribute in ('img_size', 'image_size'))
+    return next((size for size in sizes if size), None)
 
 
 def _pair(resolution: int | Sequence[int]) -> tuple[int, int]:

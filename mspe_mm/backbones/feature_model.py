@@ -65,7 +65,8 @@ class FeatureModel(BaseModel):
 
     def loss(self, inputs: Tensor, data_samples: Any) -> dict[str, Tensor]:
         """Raises an InputError: there is nothing that annotations could be compared with."""
-        raise InputError(f'{type(self).__name__} has no head and no losses of its own: give tuning=dict(), and no resolutions')
+        raise InputError(f'{type(self).__name__} has no head and no losses of its own: give tuning=dict(), and no '
+                         'resolutions')
 
 
 @MODELS.register_module()
@@ -100,8 +101,8 @@ class MSPEFeatureModel(TunedModel, FeatureModel):
         if tuning is not None:
             tuning = {'objective': 'distill', **tuning}
             if tuning['objective'] != 'distill':
-                raise InputError(f"MSPEFeatureModel has no head, and tuning.objective={tuning['objective']!r} needs one: set "
-                                 "tuning.objective='distill'")
+                raise InputError(f"MSPEFeatureModel has no head, and tuning.objective={tuning['objective']!r} needs one: "
+                                 "set tuning.objective='distill'")
         super().__init__(*args, tuning=tuning, **kwargs)
 
     @property

@@ -155,7 +155,7 @@ def weights_of(checkpoint: Any) -> dict[str, Tensor]:
 def named_for(model: nn.Module, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
     """The state dict with ``checkpoint_prefix`` of ``model`` added to keys that lack it.
 
-    Of a checkpoint that has the prefix, a model with ``checkpoint_has_more`` takes the keys with it, and leaves out the rest.
+    If keys have the prefix, a model with ``checkpoint_has_more`` leaves out those that do not.
     """
     prefix = getattr(model, 'checkpoint_prefix', '')
     if any(name.startswith(prefix) for name in state_dict):

@@ -71,8 +71,8 @@ def test_tuning_config_sees_the_papers_images_without_epochs():
 
 
 def test_tuning_config_refuses_a_model_without_counterpart():
-    with pytest.raises(InputError, match='there is no MSPEDINO, so the model'):
-        tuning_config(cli.read_config(DET / 'dino/dino-4scale_r50_8xb2-12e_coco.py'), 'own.pth')
+    with pytest.raises(InputError, match='there is no MSPEYOLOX, so the model'):
+        tuning_config(cli.read_config(DET / 'yolox/yolox_tiny_8xb8-300e_coco.py'), 'own.pth')
 
 
 def test_tuning_config_refuses_a_config_of_classes():

@@ -6,9 +6,17 @@ from typing import NamedTuple
 import timm
 import torch
 from helpers import randomize
+from mmdet.registry import MODELS as MMDET_MODELS
+from mmengine.config import ConfigDict
+from mmengine.registry import init_default_scope
+from mmseg.registry import MODELS as MMSEG_MODELS
 from torch import nn
 
+import mspe_mm.det
+import mspe_mm.seg  # noqa: F401
 from mspe_mm.backbones import MSPETimmViT
+
+CLASSES = 5    # of the heads
 
 GRID = (4, 6)
 SMALL = dict(embed_dim=32, depth=2, num_heads=2)
@@ -69,3 +77,34 @@ def backbone(family: str, seed: int = 0, **changes) -> MSPETimmViT:
     stock = {name: value for name, value in stock_vit(family, seed).state_dict().items() if name in own}
     model.vit.load_state_dict(stock, strict=True)
     return model.eval().requires_grad_(False)
+
+
+def segmentor(family: str, **changes) -> nn.Module:
+    """A linear head on the last map."""
+    init_default_scope('mmseg')
+    channels = 16 if family == 'SAM' else 32    # of SAM's neck
+    return MMSEG_MODELS.build(dict(
+        type='MSPEEncoderDecoder', tuning={}, backbone=dict(type='MSPETimmViT', **config(family)),
+        data_preprocessor=dict(type='SegDataPreProcessor', size=FAMILIES[family].size),
+        decode_head=dict(
+            type='FCNHead', in_channels=channels, channels=channels, in_index=1, num_convs=0, concat_input=False,
+            num_classes=CLASSES, align_corners=False, loss_decode=dict(type='CrossEntropyLoss')),
+        train_cfg=dict(), test_cfg=ConfigDict(mode='whole'), **changes))
+
+
+def detector(family: str) -> nn.Module:
+    """RetinaNet on the simple pyramid."""
+    init_default_scope('mmdet')
+    channels, size = 16 if family == 'SAM' else 32, FAMILIES[family].size
+    return MMDET_MODELS.build(ConfigDict(
+        type='MSPERetinaNet', tuning={}, backbone=dict(type='MSPETimmViT', **config(family)),
+        data_preprocessor=dict(type='MSPEDetDataPreprocessor', img_size=size, patch_size=FAMILIES[family].patch),
+        neck=dict(type='MSPESimpleFPN', backbone_channel=channels, out_channels=8, num_outs=5,
+                  in_channels=[channels // 4, channels // 2, channels, channels], norm_cfg=dict(type='MSPELN2d')),
+        bbox_head=dict(
+            type='RetinaHead', num_classes=CLASSES, in_channels=8, feat_channels=8, stacked_convs=1,
+            anchor_generator=dict(type='AnchorGenerator', octave_base_scale=4, scales_per_octave=1, ratios=[1.0],
+                                  strides=[4, 8, 16, 32, 64])),
+        train_cfg=dict(assigner=dict(type='MaxIoUAssigner', pos_iou_thr=0.5, neg_iou_thr=0.4, min_pos_iou=0),
+                       allowed_border=-1, pos_weight=-1),
+        test_cfg=dict(nms_pre=50, min_bbox_size=0, score_thr=0., nms=dict(type='nms', iou_threshold=0.5), max_per_img=5)))

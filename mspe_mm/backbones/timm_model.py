@@ -4,6 +4,7 @@ from __future__ import annotations
 import difflib
 
 import timm
+from timm.data import resolve_model_data_config
 from torch import nn
 
 from ..errors import InputError
@@ -29,3 +30,9 @@ def create_timm_model(name: str, pretrained: bool = False, checkpoint: str | Non
         what = f'{name} with the weights of {checkpoint}' if checkpoint else name
         reason = ' '.join(f'{type(error).__name__}: {error}'.split())
         raise InputError(f'timm cannot make {what}: {reason[:300]}') from error
+
+
+def preprocessor_for(model: nn.Module) -> dict:
+    """The config of a data preprocessor with the mean and the standard deviation of a model of timm, for RGB bytes."""
+    config = resolve_model_data_config(model)
+    return dict(type='ImgDataPreprocessor', **{key: [255 * value for value in config[key]] for key in ('mean', 'std')})

@@ -41,7 +41,8 @@ class MSPETimmViT(BaseModule):
         model_kwargs: Further arguments of ``timm.create_model``. SAM needs ``dict(img_size=1024)`` for its published
             weights at another ``img_size``: it resamples its tables itself, in each pass.
         init_cfg: ``dict(type='Pretrained', checkpoint=FILE)``: weights in timm's names or in those of the model's authors,
-            where timm knows them. ``FILE`` is a path or a URL.
+            where timm knows them. ``FILE`` is a path or a URL. With ``prefix='backbone.'``, as in mmengine, the weights
+            whose names begin so, without the prefix: those of a ``TimmClassifier``.
         **layer: ``kernel_sizes``, ``context``, ``kernel_policy``, ``fit``, ``parameterization``, ``tune_base`` and
             ``downsampling`` of :class:`~mspe_mm.layers.patch_embed.MultiScalePatchEmbed`.
 
@@ -102,7 +103,7 @@ class MSPETimmViT(BaseModule):
             return
         source = {}
         if self.init_cfg:
-            source['pretrained_cfg_overlay'] = dict(state_dict=weights_of(read_checkpoint(self.init_cfg['checkpoint'])))
+            source['pretrained_cfg_overlay'] = dict(state_dict=_named_weights(**self.init_cfg))
         # timm knows each model's files: other names, tables for other sizes. It loads them into a whole model, strictly.
         whole = create_timm_model(self.model_name, pretrained=True, **self.model_kwargs, **source).state_dict()
         own = self.vit.state_dict()
@@ -111,14 +112,35 @@ class MSPETimmViT(BaseModule):
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Maps (B, D, rows, columns) of the blocks ``out_indices``, for images (B, C, H, W) of any size."""
-        return tuple(self.vit.forward_intermediates(
-            x, indices=list(self.out_indices), norm=self.norm, intermediates_only=True))
+        return tuple(self._intermediates(x))
+
+    def all_tokens(self, x: Tensor) -> tuple[Tensor, ...]:
+        """The maps of :meth:`forward`, each followed by the class and register tokens (B, tokens, D) of its block.
+
+        A model without such tokens has the maps alone.
+        """
+        if not getattr(self.vit, 'num_prefix_tokens', 0):    # SAM's has no such attribute
+            return self.forward(x)
+        return tuple(tokens for pair in self._intermediates(x, return_prefix_tokens=True) for tokens in pair)
+
+    def _intermediates(self, x: Tensor, **settings: Any) -> list:
+        return self.vit.forward_intermediates(
+            x, indices=list(self.out_indices), norm=self.norm, intermediates_only=True, **settings)
 
     def train(self, mode: bool = True) -> MSPETimmViT:
         super().train(mode)
         if self.frozen:
             self.vit.eval()
         return self
+
+
+def _named_weights(checkpoint: str, prefix: str = '', **_: Any) -> dict[str, Tensor]:
+    """The weights of a checkpoint whose names begin with ``prefix``, without it."""
+    weights = {name[len(prefix):]: value for name, value in weights_of(read_checkpoint(checkpoint)).items()
+               if name.startswith(prefix)}
+    if not weights:
+        raise InputError(f'checkpoint {checkpoint} has no names that begin with {prefix!r}: correct init_cfg.prefix')
+    return weights
 
 
 def _check_plain(vit: nn.Module, name: str) -> None:

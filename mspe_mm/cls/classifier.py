@@ -11,7 +11,7 @@ from mmengine.structures import BaseDataElement
 from timm.data import resolve_model_data_config
 from torch import Tensor
 
-from ..backbones.timm_model import create_timm_model
+from ..backbones.timm_model import create_timm_model, preprocessor_for
 from ..tuning.full_training import MultiResolutionTraining
 from ..tuning.tuned_model import Outputs, TunedModel
 
@@ -51,11 +51,7 @@ class TimmClassifier(BaseModel):
                  data_preprocessor: dict | None = None,
                  init_cfg: dict | None = None) -> None:
         backbone = create_timm_model(timm_name, pretrained, checkpoint, **(model_kwargs or {}))
-        if data_preprocessor is None:
-            config = resolve_model_data_config(backbone)
-            data_preprocessor = dict(
-                type='ImgDataPreprocessor', **{key: [255 * value for value in config[key]] for key in ('mean', 'std')})
-        super().__init__(data_preprocessor, init_cfg)
+        super().__init__(data_preprocessor or preprocessor_for(backbone), init_cfg)
         self.timm_name, self.img_size = timm_name, (model_kwargs or {}).get('img_size')
         self.backbone = backbone
         self.multi_resolution = resolutions and MultiResolutionTraining(resolutions)

@@ -153,9 +153,14 @@ def weights_of(checkpoint: Any) -> dict[str, Tensor]:
 
 
 def named_for(model: nn.Module, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The state dict with ``checkpoint_prefix`` of ``model`` added to keys that lack it."""
+    """The state dict with ``checkpoint_prefix`` of ``model`` added to keys that lack it.
+
+    If keys have the prefix, a model with ``checkpoint_has_more`` leaves out those that do not.
+    """
     prefix = getattr(model, 'checkpoint_prefix', '')
     if any(name.startswith(prefix) for name in state_dict):
+        if getattr(model, 'checkpoint_has_more', False):
+            return {name: value for name, value in state_dict.items() if name.startswith(prefix)}
         return state_dict
     return {f'{prefix}{name}': value for name, value in state_dict.items()}
 

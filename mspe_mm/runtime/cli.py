@@ -143,6 +143,16 @@ def loads_own_weights(cfg: Config) -> bool:
     return 'timm_name' in cfg.model and bool(cfg.model.get('pretrained') or cfg.model.get('checkpoint'))
 
 
+def initialises_own_weights(cfg: Config) -> bool:
+    """Whether a training of the config begins with trained weights, which the model loads itself.
+
+    A model with a head has to be given the weights of the head too, whatever those of its backbone are.
+    """
+    backbone = cfg.model.get('backbone') or {}
+    return loads_own_weights(cfg) or (cfg.model.type == 'MSPEFeatureModel'
+                                      and bool(backbone.get('pretrained') or backbone.get('init_cfg')))
+
+
 def require_weights(cfg: Config, args: argparse.Namespace) -> None:
     """Raise an InputError if neither the arguments nor the config name trained weights."""
     if not (args.checkpoint or loads_own_weights(cfg)):

@@ -157,7 +157,13 @@ class MSPERunner(Runner):
         super()._init_model_weights()
 
     def _leave_out_pretrained(self, module: nn.Module) -> None:
-        """Remove ``init_cfg`` of a file of weights if a checkpoint has them all, and refuse a file that is missing."""
+        """Remove ``init_cfg`` of a file of weights if a checkpoint has them all, and refuse a file that is missing.
+
+        Likewise, a backbone of timm does not fetch ``pretrained`` weights that a checkpoint replaces.
+        """
+        if getattr(module, 'pretrained', None) is True and (
+                self._resume or (self._load_from and self.cfg.get('strict_load'))):
+            module.pretrained = False
         path = _pretrained_file(getattr(module, 'init_cfg', None))
         if path is None:
             return

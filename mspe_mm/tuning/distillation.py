@@ -81,7 +81,7 @@ def feature_distance(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Te
     The distance is relative, so that all levels have the same weight, whatever their size and the scale of their features.
 
     Args:
-        student: Levels (B, C, rows, columns).
+        student: Levels (B, C, rows, columns). Tokens outside of the grid, (B, tokens, D), are a level too.
         teacher: The same.
 
     Raises:

@@ -104,7 +104,9 @@ def build(cfg: Config, seed: int = 0) -> nn.Module:
     init_default_scope(cfg.default_scope)
     torch.manual_seed(seed)
     registry = MMSEG_MODELS if cfg.default_scope == 'mmseg' else MMDET_MODELS
-    return registry.build(copy.deepcopy(cfg.model))
+    model = registry.build(copy.deepcopy(cfg.model))
+    model.init_weights()    # until then, mmdet's DINO has parameters in memory that nobody has written
+    return model
 
 
 def batch(cfg: Config, size: tuple[int, int]) -> dict:

@@ -12,14 +12,12 @@ import torch
 from helpers import noise, randomize, relative_error, saved_bytes
 from mmdet.registry import MODELS as MMDET_MODELS
 from mmdet.testing import demo_mm_inputs
-from mmengine.config import ConfigDict
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import init_default_scope
 from mmengine.structures import PixelData
 from mmseg.registry import MODELS as MMSEG_MODELS
 from mmseg.structures import SegDataSample
 from safetensors.torch import save_file
-from timm_families import FAMILIES, GRID, SMALL, backbone, config, stock_vit
+from timm_families import CLASSES, FAMILIES, GRID, SMALL, backbone, config, detector, segmentor, stock_vit
 from torch import nn
 
 import mspe_mm.det
@@ -31,7 +29,6 @@ from mspe_mm.models.adapter import load_adapter, save_adapter
 from mspe_mm.models.find import find_patch_embed
 
 every_family = pytest.mark.parametrize('family', FAMILIES)
-CLASSES = 5
 
 
 def image(size: tuple[int, ...], batch: int = 2, seed: int = 0) -> torch.Tensor:
@@ -102,37 +99,6 @@ def test_adapter_round_trip(family, tmp_path):
     assert same(other(x), model(x))
     with pytest.raises(InputError, match='does not fit this checkpoint'):
         load_adapter(find_patch_embed(stranger), path)
-
-
-def segmentor(family: str, **changes) -> nn.Module:
-    """A linear head on the last map."""
-    init_default_scope('mmseg')
-    channels = 16 if family == 'SAM' else 32    # of SAM's neck
-    return MMSEG_MODELS.build(dict(
-        type='MSPEEncoderDecoder', tuning={}, backbone=dict(type='MSPETimmViT', **config(family)),
-        data_preprocessor=dict(type='SegDataPreProcessor', size=FAMILIES[family].size),
-        decode_head=dict(
-            type='FCNHead', in_channels=channels, channels=channels, in_index=1, num_convs=0, concat_input=False,
-            num_classes=CLASSES, align_corners=False, loss_decode=dict(type='CrossEntropyLoss')),
-        train_cfg=dict(), test_cfg=ConfigDict(mode='whole'), **changes))
-
-
-def detector(family: str) -> nn.Module:
-    """RetinaNet on the simple pyramid."""
-    init_default_scope('mmdet')
-    channels, size = 16 if family == 'SAM' else 32, FAMILIES[family].size
-    return MMDET_MODELS.build(ConfigDict(
-        type='MSPERetinaNet', tuning={}, backbone=dict(type='MSPETimmViT', **config(family)),
-        data_preprocessor=dict(type='MSPEDetDataPreprocessor', img_size=size, patch_size=FAMILIES[family].patch),
-        neck=dict(type='MSPESimpleFPN', backbone_channel=channels, out_channels=8, num_outs=5,
-                  in_channels=[channels // 4, channels // 2, channels, channels], norm_cfg=dict(type='MSPELN2d')),
-        bbox_head=dict(
-            type='RetinaHead', num_classes=CLASSES, in_channels=8, feat_channels=8, stacked_convs=1,
-            anchor_generator=dict(type='AnchorGenerator', octave_base_scale=4, scales_per_octave=1, ratios=[1.0],
-                                  strides=[4, 8, 16, 32, 64])),
-        train_cfg=dict(assigner=dict(type='MaxIoUAssigner', pos_iou_thr=0.5, neg_iou_thr=0.4, min_pos_iou=0),
-                       allowed_border=-1, pos_weight=-1),
-        test_cfg=dict(nms_pre=50, min_bbox_size=0, score_thr=0., nms=dict(type='nms', iou_threshold=0.5), max_per_img=5)))
 
 
 def images_with_masks(size: tuple[int, int], mask_size: tuple[int, int]) -> dict:

@@ -42,7 +42,8 @@ def test_config_error_names_the_library_that_has_a_type():
 
 @pytest.mark.parametrize('scope', ['mmseg', 'mmdet'])
 def test_config_error_names_the_room_of_a_backbone_that_is_not_imported(scope, monkeypatch):
-    monkeypatch.delitem(MODELS.module_dict, 'MSPETimmViT')
+    for registered in ('MSPETimmViT', 'MSPEFeatureModel'):
+        monkeypatch.delitem(MODELS.module_dict, registered)
     for name in [name for name in sys.modules if name.startswith('mspe_mm.backbones')]:
         monkeypatch.delitem(sys.modules, name)
     assert sentence(build_mm('MODELS', scope, type='MSPETimmViT')) == (

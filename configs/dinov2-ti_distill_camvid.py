@@ -1,0 +1,19 @@
+# Tunes the patch embedding of linear_dinov2-ti_camvid.py's backbone without its head and without masks. The adapter is one
+# of linear_dinov2-ti_mspe_camvid.py.
+_base_ = [
+    './_base_/datasets/image_folder.py', './_base_/schedules/mspe_mixed_10e_features.py', './_base_/default_runtime_cls.py'
+]
+model = dict(
+    type='MSPEFeatureModel',
+    backbone=dict(
+        type='MSPETimmViT',
+        model_name='vit_small_patch14_reg4_dinov2',
+        img_size=(240, 320),
+        model_kwargs=dict(patch_size=16, embed_dim=192, num_heads=3),
+        kernel_sizes=(4, 8, 12, 16),
+        kernel_policy='fixed',
+        downsampling=dict(correlation=0.99)),
+    tuning=dict(type='MixedResolutionObjective', sampling='partition'))
+train_dataloader = dict(batch_size=8, num_workers=2, dataset=dict(data_root='data/camvid/images/train'))
+load_from = 'work_dirs/linear_dinov2-ti_camvid/epoch_100.pth'    # the head is left out
+randomness = dict(seed=0)

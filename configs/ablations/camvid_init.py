@@ -1,5 +1,5 @@
 # Initial kernels, and the number of images that calibrate them: calibrated only, and calibrated then tuned.
-base = '../setr_mspe_camvid.py'
+base = '../setr_mspe_5e_camvid.py'
 seeds = (0, 1, 2)
 resolutions = (30, 60, 90, 120, 180, 210, 240)
 references = ('flexivit', 'prior')

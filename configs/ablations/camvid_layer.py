@@ -1,5 +1,5 @@
 # Settings of the layer: number and parameterization of kernels, a tuned base kernel, and lambda of Eq. 7.
-base = '../setr_mspe_camvid.py'
+base = '../setr_mspe_5e_camvid.py'
 seeds = (0, 1, 2)
 resolutions = (30, 60, 90, 120, 180, 210, 240)
 references = ('vanilla', 'img_resize', 'flexivit', 'prior')

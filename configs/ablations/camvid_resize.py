@@ -1,6 +1,6 @@
 # Filters that shrink the test images, with the layer's resize matrix of the same filter (matched) or of antialiased bilinear
 # (unmatched): untuned, which is the method prior, and tuned.
-base = '../setr_mspe_camvid.py'
+base = '../setr_mspe_5e_camvid.py'
 seeds = (0, 1, 2)
 resolutions = (30, 60, 90, 120, 180, 210)
 model = 'model.backbone.downsampling'

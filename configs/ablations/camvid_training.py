@@ -1,5 +1,5 @@
 # Settings of the tuning: objective, resolutions drawn, and length.
-base = '../setr_mspe_camvid.py'
+base = '../setr_mspe_5e_camvid.py'
 seeds = (0, 1, 2)
 resolutions = (30, 60, 90, 120, 180, 210, 240)
 objective, sampling = 'model.tuning.objective', 'model.tuning.sampling'

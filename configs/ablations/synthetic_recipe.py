@@ -1,6 +1,6 @@
-# What each part of setr_mspe_mixed_synthetic.py is worth on the generated set. Each variant changes one part; `paper_5e` is
-# the recipe of setr_mspe_synthetic.py, and `k_passes` sees as many images in student passes as `default`.
-base = '../setr_mspe_mixed_synthetic.py'
+# What each part of setr_mspe_synthetic.py is worth on the generated set. Each variant changes one part; `k_passes` sees as
+# many images in student passes as `default`. For the paper's schedule: --cfg-options on a plan of setr_mspe_5e_synthetic.py.
+base = '../setr_mspe_synthetic.py'
 seeds = (0, 1, 2)
 resolutions = (16, 32, 48, 64, 96)
 kernels, context, tuning = 'model.backbone.kernel_sizes', 'model.backbone.context', 'model.tuning'

@@ -56,8 +56,8 @@ def ground(tmp_path_factory) -> Path:
     world = World(tmp_path_factory.mktemp('faults'), CONFIG)
     write_synthetic(world.folder / 'data', num_train=12, num_val=4, size=(32, 32), seed=0)
     world.write_config('setr_synthetic', 'base.py')
-    world.write_config('setr_mspe_synthetic', 'mspe.py', KERNELS + "load_from = 'base.pth'")
-    world.write_config('setr_mspe_synthetic', 'ablated.py', KERNELS + ABLATED)
+    world.write_config('setr_mspe_5e_synthetic', 'mspe.py', KERNELS + "load_from = 'base.pth'")
+    world.write_config('setr_mspe_5e_synthetic', 'ablated.py', KERNELS + ABLATED)
     (world.folder / 'plan.py').write_text(PLAN)
     world.train_and_tune()
     return world.folder

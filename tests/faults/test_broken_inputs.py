@@ -23,7 +23,7 @@ from mspe_mm.models.find import find_patch_embed
 from mspe_mm.runtime import cli
 
 CONFIG = '''
-_base_ = '{root}/configs/setr_mspe_synthetic.py'
+_base_ = '{root}/configs/setr_mspe_5e_synthetic.py'
 model = dict(
     data_preprocessor=dict(size=(32, 32)),
     backbone=dict(img_size=(32, 32), patch_size=8, embed_dims=16, num_layers=1, num_heads=2, out_indices=(0, ),

@@ -90,7 +90,7 @@ def segmentation(tmp_path_factory) -> Task:
     folder = tmp_path_factory.mktemp('segmentation')
     write_synthetic(folder / 'data', num_train=1, num_val=4, size=(128, 128), seed=0)
     meta = Config.fromfile(ROOT / 'configs/_base_/datasets/synthetic.py').metainfo
-    return make_task(folder, SEGMENTATION, 'setr_mspe_synthetic', 'setr_synthetic', dict(meta),
+    return make_task(folder, SEGMENTATION, 'setr_mspe_5e_synthetic', 'setr_synthetic', dict(meta),
                      sorted((folder / 'data/images/val').iterdir()))
 
 

@@ -34,6 +34,6 @@ def world(tmp_path_factory) -> World:
     world = World(tmp_path_factory.mktemp('world'), CONFIG)
     write_synthetic(world.folder / 'data', num_train=12, num_val=4, size=(64, 64), seed=0)
     world.write_config('setr_synthetic', 'base.py')
-    world.write_config('setr_mspe_synthetic', 'mspe.py', "load_from = 'base.pth'")
+    world.write_config('setr_mspe_5e_synthetic', 'mspe.py', "load_from = 'base.pth'")
     world.train_and_tune()
     return world

@@ -29,7 +29,7 @@ variants = dict(
 @pytest.fixture(scope='module')
 def ablated(world):
     """The world with ``plan.py``, and the tables of its variants."""
-    world.write_config('setr_mspe_synthetic', 'ablated.py', "load_from = 'base.pth'\ntrain_cfg = dict(max_epochs=1)\n"
+    world.write_config('setr_mspe_5e_synthetic', 'ablated.py', "load_from = 'base.pth'\ntrain_cfg = dict(max_epochs=1)\n"
                        'param_scheduler = []')
     (world.folder / 'plan.py').write_text(PLAN)
     done = world.run('ablate.py', 'plan.py', '--out-dir', 'ablation', '--variants', 'default', 'random')

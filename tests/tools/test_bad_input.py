@@ -96,14 +96,14 @@ def test_a_config_without_mspe(world):
     assert 'config base.py has no MSPE' in world.fails('train.py', 'base.py', '--adapter', 'adapter.safetensors')
     merge = ('--adapter', 'adapter.safetensors', '--out', 'x.pth')
     assert 'config base.py has no MSPE' in world.fails('merge_adapter.py', 'base.py', 'base.pth', *merge)
-    world.write_config('setr_mspe_synthetic', 'stock_backbone.py',
+    world.write_config('setr_mspe_5e_synthetic', 'stock_backbone.py',
                        "model['backbone'].update(_delete_=True, type='VisionTransformer', img_size=(64, 64), embed_dims=32, "
                        "num_layers=2, num_heads=2)\nload_from = 'base.pth'")
     assert 'VisionTransformer has none' in world.fails('train.py', 'stock_backbone.py')
 
 
 def test_tuning_without_a_checkpoint(world):
-    world.write_config('setr_mspe_synthetic', 'no_base.py', 'load_from = None')
+    world.write_config('setr_mspe_5e_synthetic', 'no_base.py', 'load_from = None')
     assert 'load_from=CHECKPOINT' in world.fails('train.py', 'no_base.py')
 
 

@@ -23,7 +23,7 @@ custom_hooks = []"""
 @pytest.fixture(scope='module')
 def finetuned(world):
     """The checkpoint, trained on from the base."""
-    world.write_config('setr_mspe_synthetic', 'finetune.py', FINETUNE)
+    world.write_config('setr_mspe_5e_synthetic', 'finetune.py', FINETUNE)
     world.call('train.py', 'finetune.py')
     return torch.load(world.folder / 'work_dirs/finetune/epoch_2.pth', weights_only=False)
 

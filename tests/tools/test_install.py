@@ -59,7 +59,7 @@ def installed(world, tmp_path_factory):
     for name in ('base.pth', 'adapter.safetensors'):
         shutil.copy(world.folder / name, folder / name)
     shutil.copytree(world.folder / 'data', folder / 'data')
-    text = CONFIG.format(root='', name='setr_mspe_synthetic', more='')
+    text = CONFIG.format(root='', name='setr_mspe_5e_synthetic', more='')
     (folder / 'small.py').write_text(text.replace('/configs/', 'mspe_mm::'))
     return lambda program, *arguments: run(bin_ / program, *arguments), folder
 

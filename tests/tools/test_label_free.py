@@ -24,7 +24,7 @@ TRAINING_ALONE = ('val_cfg=None', 'val_dataloader=None', 'val_evaluator=None')
 def unlabelled(world):
     """The world with a folder of images and nothing else, and ``distill.py``."""
     shutil.copytree(world.folder / 'data/images/train', world.folder / 'photographs')
-    world.write_config('setr_mspe_synthetic', 'distill.py', DISTILL)
+    world.write_config('setr_mspe_5e_synthetic', 'distill.py', DISTILL)
     return world
 
 

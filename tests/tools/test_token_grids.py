@@ -19,7 +19,7 @@ def weights(path):
 
 
 def test_a_segmentor_is_tuned_for_token_grids_and_swept_over_them(world):
-    world.write_config('setr_mspe_synthetic', 'grids.py',
+    world.write_config('setr_mspe_5e_synthetic', 'grids.py',
                        "model['tuning'] = dict(_delete_=True, token_grids=[8, (16, 8)])\nload_from = 'base.pth'")
     world.call('train.py', 'grids.py')
     base, tuned = weights(world.folder / 'base.pth'), weights(world.folder / 'work_dirs/grids/epoch_2.pth')
@@ -54,7 +54,7 @@ def test_configs_of_token_grids_are_complete(name, base):
 @pytest.fixture(scope='module')
 def tuned(world):
     """``several.py``, which tunes kernels for two grids by mixed passes and a teacher, and its ``several.safetensors``."""
-    world.write_config('setr_mspe_synthetic', 'several.py', (
+    world.write_config('setr_mspe_5e_synthetic', 'several.py', (
         "model['backbone'].update(token_grids=[2])\n"
         "model['tuning'] = dict(_delete_=True, type='MixedResolutionObjective', objective='distill')\n"
         "load_from = 'base.pth'\ntrain_cfg = dict(max_epochs=4, val_interval=9)"))
@@ -131,7 +131,7 @@ def test_the_recipe_of_budgets_is_complete():
     cfg = Config.fromfile(ROOT / 'configs/setr_budgets_camvid.py')
     settings = {key: cfg.model.backbone[key] for key in ('kernel_sizes', 'context', 'token_grids')}
     layer = MultiScalePatchEmbed(embed_dims=1, grid_size=(15, 20), **settings)
-    assert layer.own_kernels() == {(15, 20): [0, 1, 2], (8, 11): [0, 1, 2, 3]}
+    assert layer.own_kernels() == {(15, 20): [0, 1, 2, 3, 4, 5, 6], (8, 11): [0, 1, 2, 3, 4, 5, 6, 7]}
     assert build_objective(cfg.model.tuning).objective == 'both'
     assert cfg.find_unused_parameters    # a step uses the kernels of one grid
     assert dict(type='AdapterHook') in cfg.custom_hooks

@@ -25,16 +25,16 @@ def figures(world, *args):
 @pytest.mark.parametrize('args', [['base.pth'], ['base.pth', '--adapter', 'adapter.safetensors'],
                                   ['work_dirs/mspe/epoch_2.pth']])
 def test_tta_of_two_equal_views_has_the_figures_of_the_plain_test(world, args):
-    world.write_config('setr_mspe_synthetic', 'same_views.py', TTA.format(flip='0.'))
+    world.write_config('setr_mspe_5e_synthetic', 'same_views.py', TTA.format(flip='0.'))
     assert figures(world, 'same_views.py', *args, '--tta') == figures(world, 'same_views.py', *args)
 
 
 def test_tta_flips(world):
-    world.write_config('setr_mspe_synthetic', 'flipped.py', TTA.format(flip='1.'))
+    world.write_config('setr_mspe_5e_synthetic', 'flipped.py', TTA.format(flip='1.'))
     assert figures(world, 'flipped.py', 'base.pth', '--tta') != figures(world, 'flipped.py', 'base.pth')
 
 
 def test_tta_refuses_a_checkpoint_of_another_model(world):
-    world.write_config('setr_mspe_synthetic', 'flipped.py', TTA.format(flip='1.'))
+    world.write_config('setr_mspe_5e_synthetic', 'flipped.py', TTA.format(flip='1.'))
     deeper = ['--cfg-options', 'model.backbone.num_layers=3', 'model.backbone.out_indices=[2]']
     assert 'base.pth is not of this model' in world.fails('test.py', 'flipped.py', 'base.pth', '--tta', *deeper)

@@ -29,7 +29,7 @@ def test_validation_refuses_settings_in_one_sentence(world, setting, sentence):
 
 
 def test_validation_that_is_not_imported_is_told_what_to_import(world):
-    world.write_config('setr_mspe_synthetic', 'unknown.py',
+    world.write_config('setr_mspe_5e_synthetic', 'unknown.py',
                        "load_from = 'base.pth'\ncustom_imports = dict(imports=['mspe_mm.seg'], allow_failed_imports=False)")
     done = world.run('train.py', 'unknown.py', check=False)
     assert "add custom_imports=dict(imports=['mspe_mm.evaluation.validation']" in done.stderr.splitlines()[-1]
@@ -50,7 +50,7 @@ def test_extract_adapter_refuses_an_untuned_checkpoint(world):
 
 
 def test_adapter_is_written_without_its_hook(world):
-    world.write_config('setr_mspe_synthetic', 'no_hook.py', "load_from = 'base.pth'\ncustom_hooks = []\nval_cfg = None\n"
+    world.write_config('setr_mspe_5e_synthetic', 'no_hook.py', "load_from = 'base.pth'\ncustom_hooks = []\nval_cfg = None\n"
                        'val_dataloader = None\nval_evaluator = None\ntrain_cfg = dict(max_epochs=1, val_interval=1)')
     world.call('train.py', 'no_hook.py')
     assert (world.folder / 'work_dirs/no_hook/adapter.safetensors').is_file()

@@ -134,12 +134,12 @@ class Job:
         if self.tiny:
             load, annotate, pack = (dict(type=kind) for kind in ('LoadImageFromFile', 'LoadAnnotations', 'PackSegInputs'))
             resize = dict(type='Resize', scale=(64, 48), keep_ratio=True)
+            measured = dict(loader, batch_size=16, dataset=dict(data, pipeline=[load, resize, annotate, pack]))
             settings.update(
                 model=dict(TINY_MODEL), train_cfg=dict(max_epochs=1, val_interval=1),
                 default_hooks=dict(checkpoint=dict(interval=1)),
                 train_dataloader=dict(loader, batch_size=4, dataset=dict(data, pipeline=[load, annotate, pack])),
-                **{f'{split}_dataloader': dict(loader, dataset=dict(data, pipeline=[load, resize, annotate, pack]))
-                   for split in ('val', 'test')})
+                val_dataloader=measured, test_dataloader=measured)
             if name == 'setr_budgets_camvid':
                 settings['model']['backbone'] = dict(TINY_MODEL['backbone'], token_grids=[(2, 2)])
         path = self.out_dir / f'configs/{name}.py'

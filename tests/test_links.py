@@ -28,5 +28,5 @@ def test_links_of_pages_resolve(page):
 
 
 def test_readme_links_every_page():
-    linked = set(re.findall(r'\]\((docs/\w+\.md)', (ROOT / 'README.md').read_text()))
+    linked = set(re.findall(r'\]\((docs/[\w-]+\.md)', (ROOT / 'README.md').read_text()))
     assert linked == {f'docs/{page.name}' for page in PAGES if page.parent.name == 'docs'}

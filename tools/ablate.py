@@ -12,7 +12,6 @@ interval. It keeps one checkpoint. A finished training keeps the adapter only.
 """
 import argparse
 import json
-import sys
 from pathlib import Path
 
 import torch
@@ -28,9 +27,8 @@ from mspe_mm.files import replacing
 from mspe_mm.models.adapter import save_adapter
 from mspe_mm.models.checkpoint import load_weights
 from mspe_mm.runtime import cli
-from mspe_mm.runtime.children import run_to_end
+from mspe_mm.runtime.tool_runs import run_tool
 
-TOOLS = Path(__file__).parent
 REFERENCES = '_references'    # folder of the references; names of variants do not begin with _
 
 
@@ -43,23 +41,6 @@ def parse_args():
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={}, metavar='KEY=VALUE',
                         help='settings that override the base config in all variants')
     return parser.parse_args()
-
-
-def run_tool(log: Path, tool: str, *args: object) -> None:
-    """Run a tool in a process of its own, with its output appended to ``log``.
-
-    Raises:
-        InputError: With the last line of the output, if the tool fails.
-    """
-    trust = ['--trust-checkpoint'] if cli.TRUST.parse_known_args()[0].trust_checkpoint else []
-    command = [sys.executable, str(TOOLS / tool), *map(str, args), *trust]
-    with log.open('a') as file:
-        file.write(f'$ {" ".join(command)}\n')
-        file.flush()
-        code = run_to_end(command, file)
-    if code:
-        reason = log.read_text().strip().splitlines()[-1].removeprefix('error: ')
-        raise InputError(f'{tool} failed in {log.parent}: {reason}')
 
 
 class Runs:

@@ -13,9 +13,9 @@ from torch import nn
 from ..errors import InputError
 from ..shipped import CONFIGS
 
-SIZES = {'tiny': (192, 12, 3), 'small': (384, 12, 6), 'base': (768, 12, 12), 'large': (1024, 24, 16)}
-"""Width, depth and heads."""
-NAMES = {'tiny': 'ViT-Ti', 'small': 'ViT-S', 'base': 'ViT-B', 'large': 'ViT-L'}
+SIZES = {'micro': (24, 4, 2), 'tiny': (192, 12, 3), 'small': (384, 12, 6), 'base': (768, 12, 12), 'large': (1024, 24, 16)}
+"""Width, depth and heads. ``micro`` is for rehearsals: its times say nothing of larger models."""
+NAMES = {'micro': 'ViT-micro', 'tiny': 'ViT-Ti', 'small': 'ViT-S', 'base': 'ViT-B', 'large': 'ViT-L'}
 PATCH = 16
 KERNELS = (4, 8, 12, 16)
 

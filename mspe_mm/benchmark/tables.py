@@ -66,15 +66,22 @@ def write_report(results: dict, out_dir: str | Path) -> str:
     """Write ``results.json``, ``table.md`` and ``figure.png`` to ``out_dir``; returns the tables for a terminal."""
     out_dir = Path(out_dir)
     save_json(results, out_dir / 'results.json')
-    rows = results['rows']
-    tables = [found for found in (table(rows, TIME), table(rows, MEMORY)) if found]
-    text = '\n\n'.join(found.get_string() for found in tables)
+    with replacing(out_dir / 'table.md') as temporary:
+        Path(temporary).write_text(markdown(results) + '\n')
+    plot(results, out_dir / 'figure.png')
+    return '\n\n'.join(found.get_string() for found in _tables(results))
+
+
+def markdown(results: dict) -> str:
+    """The heading and the tables as Markdown."""
+    tables = _tables(results)
     for found in tables:
         found.set_style(MARKDOWN)
-    with replacing(out_dir / 'table.md') as temporary:
-        Path(temporary).write_text('\n\n'.join([heading(results), *(found.get_string() for found in tables)]) + '\n')
-    plot(results, out_dir / 'figure.png')
-    return text
+    return '\n\n'.join([heading(results), *(found.get_string() for found in tables)])
+
+
+def _tables(results: dict) -> list[PrettyTable]:
+    return [found for found in (table(results['rows'], TIME), table(results['rows'], MEMORY)) if found]
 
 
 def heading(results: dict) -> str:

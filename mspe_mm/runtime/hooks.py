@@ -90,6 +90,25 @@ class SoundTrainingHook(Hook):
                                  'those before')
 
 
+class LossScaleHook(Hook):
+    """Logs the loss scale of mixed precision, and which steps it skipped because a gradient overflowed.
+
+    In the log ``skipped`` is a share of the steps; in the history of the message hub it is 0 or 1 for each.
+    """
+
+    priority = 'ABOVE_NORMAL'    # before the hook that logs
+
+    def before_train_iter(self, runner: Runner, *args, **kwargs) -> None:
+        if hasattr(runner.optim_wrapper, 'loss_scaler'):
+            self.before = runner.optim_wrapper.loss_scaler.get_scale()
+
+    def after_train_iter(self, runner: Runner, *args, **kwargs) -> None:
+        if hasattr(runner.optim_wrapper, 'loss_scaler'):
+            scale = runner.optim_wrapper.loss_scaler.get_scale()
+            runner.message_hub.update_scalar('train/loss_scale', scale)
+            runner.message_hub.update_scalar('train/skipped', int(scale < self.before))
+
+
 @HOOKS.register_module()
 class AdapterHook(Hook):
     """Save the tuned kernels alone, beside the full checkpoints or instead of them (``default_hooks.checkpoint=None``).

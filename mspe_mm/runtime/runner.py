@@ -23,7 +23,7 @@ from . import config_bases  # noqa: F401  finds the configs of this package
 from .data_checks import check_data, check_ends, data_set_error, empty_data_set
 from .epochs import ResumableEpochLoop
 from .fileio import latest_checkpoint
-from .hooks import AdapterHook, SafeCheckpointHook, SoundTrainingHook
+from .hooks import AdapterHook, LossScaleHook, SafeCheckpointHook, SoundTrainingHook
 from .randomness import RandomStateHook, seed_samples, with_seeded_samples
 from .unwrap import unwrapped
 
@@ -121,6 +121,7 @@ class MSPERunner(Runner):
             check_ends(built)
             self.register_hook(RandomStateHook(built.dataloader))
             self.register_hook(SoundTrainingHook())
+            self.register_hook(LossScaleHook())
             if getattr(self._bare_model, 'freezes', False) and not any(isinstance(hook, AdapterHook) for hook in self.hooks):
                 self.register_hook(AdapterHook())
         return built

@@ -9,7 +9,7 @@ from mmengine.logging import MessageHub
 from torch import nn
 
 from mspe_mm.errors import InputError
-from mspe_mm.runtime.hooks import AdapterHook, SafeCheckpointHook, SoundTrainingHook
+from mspe_mm.runtime.hooks import AdapterHook, LossScaleHook, SafeCheckpointHook, SoundTrainingHook
 
 
 def runner(folder, **more):
@@ -83,3 +83,29 @@ def test_adapter_hook_keeps_the_adapter_of_another_training_once(tmp_path):
     (kept, ) = tmp_path.iterdir()
     assert kept.name == time.strftime('adapter_%Y%m%d_%H%M%S.safetensors', time.localtime(0))
     assert kept.read_bytes() == b'earlier'
+
+
+@pytest.mark.skipif(not hasattr(torch.amp, 'GradScaler'), reason='this PyTorch scales losses on a GPU only')
+def test_loss_scale_hook_says_which_steps_an_overflow_skipped(tmp_path):
+    weight = nn.Parameter(torch.ones(1))
+    optimizer, scaler = torch.optim.SGD([weight], lr=0.5), torch.amp.GradScaler('cpu', init_scale=4.)
+    training, hook = runner(tmp_path, optim_wrapper=SimpleNamespace(loss_scaler=scaler)), LossScaleHook()
+    training.message_hub = MessageHub('test_loss_scale')
+    for loss in (weight * 1, weight * float('inf'), weight * 1):
+        hook.before_train_iter(training, 0)
+        optimizer.zero_grad()
+        scaler.scale(loss.sum()).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        hook.after_train_iter(training, 0)
+    logged = {name: value.data[0].tolist() for name, value in training.message_hub.log_scalars.items()}
+    assert logged == {'train/loss_scale': [4., 2., 2.], 'train/skipped': [0, 1, 0]}
+    assert weight.item() == 0    # two steps of 0.5 from 1
+
+
+def test_loss_scale_hook_logs_nothing_in_full_precision(tmp_path):
+    training, hook = runner(tmp_path, optim_wrapper=SimpleNamespace()), LossScaleHook()
+    training.message_hub = MessageHub('test_full_precision')
+    hook.before_train_iter(training, 0)
+    hook.after_train_iter(training, 0)
+    assert not training.message_hub.log_scalars

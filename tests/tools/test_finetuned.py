@@ -76,7 +76,7 @@ def test_what_does_not_fit_is_named(world, finetuned):
 
 def test_the_recipe_trains_the_stock_architecture_at_the_native_resolutions_of_its_peer():
     init_default_scope('mmseg')
-    base, peer, cfg = (Config.fromfile(ROOT / f'configs/setr_{name}camvid.py') for name in ('', 'mspe_', 'finetune_'))
+    base, peer, cfg = (Config.fromfile(ROOT / f'configs/setr_{name}camvid.py') for name in ('', 'mspe_5e_', 'finetune_'))
     model = MODELS.build(cfg.model)
     assert model.state_dict().keys() == MODELS.build(base.model).state_dict().keys()
     assert all(parameter.requires_grad for parameter in model.parameters())

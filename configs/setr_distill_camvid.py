@@ -1,5 +1,5 @@
-# setr_mspe_camvid.py without labels: the base model at 240 x 320 is the teacher, on the images alone.
-_base_ = './setr_mspe_camvid.py'
+# setr_mspe_5e_camvid.py without labels: the base model at 240 x 320 is the teacher, on the images alone.
+_base_ = './setr_mspe_5e_camvid.py'
 model = dict(tuning=dict(objective='distill'))
 train_pipeline = [
     dict(type='LoadImageFromFile'),

@@ -1,4 +1,4 @@
-"""What a patch kernel sees beyond its patch: the image around it, and beyond the image's edge what :data:`EDGE` says.
+"""What a patch kernel sees beyond its patch: the image around it, and zeros beyond the image's edge.
 
 The kernels of patches smaller than the pretrained one reach some pixels further than the patch on each side, their context:
 a patch of a small image holds few pixels, and those around it tell more about what the patch looked like at full size. How
@@ -12,10 +12,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .geometry import PatchGeometry
-
-EDGE = 'replicate'
-"""What is beyond an image's edge, as ``torch.nn.functional.pad`` names it: ``'replicate'``, ``'reflect'`` or
-``'constant'`` (zeros)."""
 
 
 class Window(NamedTuple):
@@ -43,20 +39,15 @@ def with_context(x: Tensor, geometry: PatchGeometry, patch: tuple[int, int],
         window: Of which ``x`` is cut out. Context is the image around ``x``, as far as there is one.
 
     Returns:
-        The padded image, and the zeros (vertical, horizontal) by which the convolution has to pad it on each side. These are
-        for patches that overlap at the base resolution: there the host pads with zeros, and so it does here.
+        The image, with what is around a window, and the zeros (vertical, horizontal) by which the convolution has to pad it on
+        each side.
 
     Raises:
         ValueError: For a window that is not inside of its image.
     """
-    if geometry.overlaps:
-        vertical, horizontal = (geometry.reach(p)[0] for p in patch)
+    vertical, horizontal = (geometry.reach(p)[0] for p in patch)
+    if window is None or geometry.overlaps or not (vertical or horizontal):
         return x, (vertical, horizontal)
-    vertical, horizontal = (geometry.context_at(p) for p in patch)
-    if not vertical and not horizontal:
-        return x, (0, 0)
-    if window is None:
-        return _beyond_edge(x, (vertical, vertical), (horizontal, horizontal)), (0, 0)
     image, places = window.image, (window.top, window.left)
     if any(not 0 <= place <= length - size for place, length, size in zip(places, image.shape[-2:], x.shape[-2:])):
         raise ValueError(f'a window of {x.shape[-2]} x {x.shape[-1]} px at row {window.top} and column {window.left} is not '
@@ -66,10 +57,5 @@ def with_context(x: Tensor, geometry: PatchGeometry, patch: tuple[int, int],
         first, last = place - context, place + size + context
         found.append(slice(max(first, 0), min(last, length)))
         missing.append((max(-first, 0), max(last - length, 0)))
-    return _beyond_edge(image[:, :, found[0], found[1]].to(x.dtype), missing[0], missing[1]), (0, 0)
-
-
-def _beyond_edge(x: Tensor, rows: tuple[int, int], columns: tuple[int, int]) -> Tensor:
-    """Pad (B, C, H, W) by ``rows`` (top, bottom) and ``columns`` (left, right)."""
-    small = EDGE == 'reflect' and (max(rows) >= x.shape[-2] or max(columns) >= x.shape[-1])    # nothing to reflect
-    return F.pad(x, (*columns, *rows), mode='replicate' if small else EDGE)
+    around = image[:, :, found[0], found[1]].to(x.dtype)
+    return F.pad(around, (*missing[1], *missing[0])), (0, 0)

@@ -78,8 +78,8 @@ class MultiScalePatchEmbed(nn.Module):
 
     Patches overlap where ``base_kernel`` is larger than ``patch_size``. Kernels are named by their patch size, the stride of
     the convolution; :mod:`~mspe_mm.layers.geometry` says how far a kernel reaches beyond its patch. With ``context``,
-    kernels for patches smaller than ``patch_size`` also see pixels around the patch; beyond the image's edge is what
-    :mod:`~mspe_mm.layers.context` says.
+    kernels for patches smaller than ``patch_size`` also see pixels around the patch, and zeros beyond the image's edge,
+    see :mod:`~mspe_mm.layers.context`.
 
     In eval mode several threads may call one layer: the module stores nothing of a call.
 
@@ -326,8 +326,8 @@ class MultiScalePatchEmbed(nn.Module):
         """Within the context, the input of this thread's calls is a window of ``image`` (B, C, H, W).
 
         Row ``top`` and column ``left`` of the image are the window's first. Kernels with context see the image around the
-        window, and not its edge, repeated. Windows that are not whole patches are resized or padded like an image, and see
-        their edges. So do patches that overlap at the base resolution, as they do in the host.
+        window, and not zeros. Windows that are not whole patches are resized or padded like an image, and see
+        zeros. So do patches that overlap at the base resolution, as they do in the host.
         """
         return choosing(self, window=Window(image, top, left))
 
@@ -499,7 +499,7 @@ def _pad_to_patches(x: Tensor, patch: tuple[int, int], padding: str | None, reac
     """Pad (B, C, H, W) with zeros to whole patches.
 
     ``reach`` is how far kernels reach on each axis (before the patch, from its first pixel on). The first number is also
-    padded on both sides, by the convolution or by :func:`~mspe_mm.layers.context.with_context`.
+    padded on both sides, see :func:`~mspe_mm.layers.context.with_context`.
     """
     if padding is None:
         if x.shape[-2] < patch[0] or x.shape[-1] < patch[1]:

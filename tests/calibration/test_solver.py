@@ -207,8 +207,8 @@ def make_layer(**settings):
 
 def stream(layer, sizes):
     calibrator = Calibrator(layer, sizes)
-    for index, x in enumerate(images().split(1)):
-        calibrator.update(x, {k: shrink(x, k) for k in sizes}, held_out=index >= 4)
+    for index, x in enumerate(images(24).split(1)):
+        calibrator.update(x, {k: shrink(x, k) for k in sizes}, held_out=index >= 20)
     return calibrator
 
 
@@ -219,7 +219,7 @@ def stream(layer, sizes):
 def test_the_layer_has_the_errors_that_are_reported(parameterization, settings):
     layer = make_layer(parameterization=parameterization, **settings)
     sizes = [4, 20, 16] if layer.kernels.keys() >= {'16'} else [4, 20]
-    held_out = images()[4:]
+    held_out = images(24)[20:]
     before = {k: layer(shrink(held_out, k).float())[0] for k in sizes}
     found = stream(layer, sizes).finish()
     assert layer.is_tuned()
@@ -279,9 +279,9 @@ def test_images_in_one_batch_or_many_are_the_same():
     one = make_layer()
     many = copy.deepcopy(one)
     together = Calibrator(one, [4])
-    x = images()
-    together.update(x[:4], {4: shrink(x[:4], 4)})
-    together.update(x[4:], {4: shrink(x[4:], 4)}, held_out=True)
+    x = images(24)
+    together.update(x[:20], {4: shrink(x[:20], 4)})
+    together.update(x[20:], {4: shrink(x[20:], 4)}, held_out=True)
     together.finish()
     stream(many, [4]).finish()
     torch.testing.assert_close(one.kernels['4'].weight, many.kernels['4'].weight)

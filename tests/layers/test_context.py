@@ -189,13 +189,13 @@ def test_the_base_resolution_and_those_above_are_without_context_bit_for_bit(lay
 
 @parameterizations
 @pytest.mark.parametrize('size', [(3, 4), (6, 8), (6, 24), (12, 32), (24, 12), (30, 20), (18, 64)])
-def test_tokens_are_the_convolution_of_the_image_with_its_edges_repeated(parameterization, size):
+def test_tokens_are_the_convolution_of_the_image_padded_with_zeros(parameterization, size):
     layer = tuned(make_layer({2: 3, 4: 1}, parameterization=parameterization)).double()
     x, patch = image(*size).double(), (size[0] // GRID[0], size[1] // GRID[1])
     rows, columns = (layer.geometry.context_at(p) for p in patch)
     weight, bias = layer.sized_kernel(patch, layer.kernel_index(size))
     assert weight.shape[-2:] == (patch[0] + 2 * rows, patch[1] + 2 * columns)
-    padded = F.pad(x, (columns, columns, rows, rows), mode='replicate')
+    padded = F.pad(x, (columns, columns, rows, rows))
     tokens, grid = layer(x)
     assert grid == GRID
     torch.testing.assert_close(tokens, F.conv2d(padded, weight, bias, stride=patch).flatten(2).mT)

@@ -39,8 +39,8 @@ def with_context(x: Tensor, geometry: PatchGeometry, patch: tuple[int, int],
         window: Of which ``x`` is cut out. Context is the image around ``x``, as far as there is one.
 
     Returns:
-        The image, with what is around a window, and the zeros (vertical, horizontal) by which the convolution has to pad it on
-        each side.
+        The image, with what is around a window, and the zeros (vertical, horizontal) by which the convolution has to pad it
+        on each side.
 
     Raises:
         ValueError: For a window that is not inside of its image.

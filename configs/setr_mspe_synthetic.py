@@ -2,7 +2,7 @@
 # steps that mix resolutions. docs/results.md compares it with setr_mspe_5e_synthetic.py, the paper's schedule.
 _base_ = [
     './_base_/models/setr_naive_vit_synthetic.py', './_base_/datasets/synthetic.py',
-    './_base_/schedules/mspe_mixed_10e.py', './_base_/default_runtime.py'
+    './_base_/schedules/mspe_mixed_20e.py', './_base_/default_runtime.py'
 ]
 model = dict(
     type='MSPEEncoderDecoder',

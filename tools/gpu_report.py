@@ -136,7 +136,7 @@ class Job:
             resize = dict(type='Resize', scale=(64, 48), keep_ratio=True)
             measured = dict(loader, batch_size=16, dataset=dict(data, pipeline=[load, resize, annotate, pack]))
             settings.update(
-                model=dict(TINY_MODEL), train_cfg=dict(max_epochs=1, val_interval=1),
+                model=dict(TINY_MODEL), train_cfg=dict(max_epochs=1, val_interval=1), param_scheduler=[],
                 default_hooks=dict(checkpoint=dict(interval=1)),
                 train_dataloader=dict(loader, batch_size=4, dataset=dict(data, pipeline=[load, annotate, pack])),
                 val_dataloader=measured, test_dataloader=measured)

@@ -9,6 +9,7 @@ from importlib import import_module
 from traceback import walk_tb
 from types import FrameType
 
+from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
 from mmengine.registry import Registry, build_from_cfg
 
 from ..errors import InputError, check_names
@@ -24,7 +25,8 @@ def config_error(error: Exception) -> InputError | None:
     """The sentence for an error that a config causes; None for any other error.
 
     Covered are a type that no registry has, an argument that a class does not take or lacks, a key that the config lacks,
-    settings that PyTorch's data loader refuses, and a pipeline that leaves the images of a batch at different sizes.
+    settings that PyTorch's data loader refuses, a pipeline that leaves the images of a batch at different sizes, and a
+    one-cycle schedule that mmengine cannot divide.
     """
     text = ' '.join(str(error.args[0] if error.args else '').split())
     frames = [frame for frame, _ in walk_tb(error.__traceback__)]
@@ -41,6 +43,10 @@ def config_error(error: Exception) -> InputError | None:
     if isinstance(error, RuntimeError) and 'stack expects each tensor to be equal size' in text:
         return InputError(f'the images of a batch have different sizes, in px {text.partition("but got ")[2]}: resize, crop '
                           'or pad them to one size in the pipeline')
+    if isinstance(error, ZeroDivisionError) and isinstance(frames[-1].f_locals.get('self'), OneCycleParamScheduler):
+        steps = frames[-1].f_locals['self'].total_steps
+        return InputError(f'OneCycleLR of param_scheduler has {steps} steps, of which the warm-up would be one, and '
+                          'mmengine divides by zero: set pct_start=0.3, or train longer')
     return None
 
 

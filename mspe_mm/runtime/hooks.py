@@ -58,8 +58,17 @@ class SafeCheckpointHook(CheckpointHook):
                 backend.remove(path)
 
 
+def without_functions(states: list[dict] | dict[str, list[dict]]) -> list[dict] | dict[str, list[dict]]:
+    """The states of schedulers, of each optimizer if there are several, without functions; a new scheduler has its own."""
+    if isinstance(states, dict):
+        return {name: without_functions(own) for name, own in states.items()}
+    return [{key: value for key, value in state.items() if not callable(value)} for state in states]
+
+
 class SoundTrainingHook(Hook):
     """Ends a training that has diverged, before its weights replace an adapter or a checkpoint; removes stale files.
+
+    It keeps functions out of checkpoints.
 
     Reading the loss costs no extra time: mmengine's ``RuntimeInfoHook`` reads it in every iteration anyway.
     """
@@ -80,6 +89,8 @@ class SoundTrainingHook(Hook):
                              f'rate or check the data; the checkpoint and adapter in {runner.work_dir} are those before')
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        if 'param_schedulers' in checkpoint:    # OneCycleLR keeps a function, which cannot be read without running code
+            checkpoint['param_schedulers'] = without_functions(checkpoint['param_schedulers'])
         if has_patch_embed(runner.model):
             check_values(find_patch_embed(runner.model).kernels.state_dict(),
                          f'no checkpoint is written after iteration {runner.iter + 1}, training has diverged')

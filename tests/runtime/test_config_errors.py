@@ -2,7 +2,9 @@
 import sys
 
 import pytest
+import torch
 from mmengine.config import Config
+from mmengine.optim import OneCycleLR
 from mmengine.registry import MODELS, init_default_scope
 from torch.utils.data import DataLoader
 
@@ -77,3 +79,11 @@ def test_config_error_names_settings_of_a_loader():
 @pytest.mark.parametrize('bug', [lambda: {}['a'], lambda: len(3), lambda: int('x'), lambda: None.a])
 def test_config_error_leaves_bugs_alone(bug):
     assert sentence(bug) is None
+
+
+def test_config_error_says_what_a_one_cycle_schedule_of_few_steps_needs():
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=1.)
+    assert sentence(lambda: OneCycleLR(optimizer, eta_max=1., total_steps=10, pct_start=0.1)) == (
+        'OneCycleLR of param_scheduler has 10 steps, of which the warm-up would be one, and mmengine divides by zero: set '
+        'pct_start=0.3, or train longer')
+    assert sentence(lambda: 1 / 0) is None

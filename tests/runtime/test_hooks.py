@@ -1,4 +1,5 @@
 """Hooks that keep a work dir sound."""
+import io
 import os
 import time
 from types import SimpleNamespace
@@ -6,10 +7,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 from mmengine.logging import MessageHub
+from mmengine.optim import OneCycleLR
 from torch import nn
 
 from mspe_mm.errors import InputError
-from mspe_mm.runtime.hooks import AdapterHook, LossScaleHook, SafeCheckpointHook, SoundTrainingHook
+from mspe_mm.runtime.hooks import AdapterHook, LossScaleHook, SafeCheckpointHook, SoundTrainingHook, without_functions
 
 
 def runner(folder, **more):
@@ -109,3 +111,25 @@ def test_loss_scale_hook_logs_nothing_in_full_precision(tmp_path):
     hook.before_train_iter(training, 0)
     hook.after_train_iter(training, 0)
     assert not training.message_hub.log_scalars
+
+
+def test_the_state_of_a_one_cycle_schedule_is_read_without_running_code_and_goes_on():
+    def schedule():
+        optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.ones(1))], lr=1e-3)
+        return optimizer, OneCycleLR(optimizer, eta_max=1e-3, total_steps=10)
+
+    whole, stopped, resumed = schedule(), schedule(), schedule()
+    for optimizer, scheduler in [whole] * 7 + [stopped] * 4:
+        optimizer.step()
+        scheduler.step()
+    file = io.BytesIO()
+    torch.save(dict(optimizer=stopped[0].state_dict(), schedulers=without_functions([stopped[1].state_dict()])), file)
+    file.seek(0)
+    state = torch.load(file, weights_only=True)
+    resumed[0].load_state_dict(state['optimizer'])
+    resumed[1].load_state_dict(state['schedulers'][0])
+    for _ in range(3):
+        resumed[0].step()
+        resumed[1].step()
+    assert resumed[0].param_groups[0]['lr'] == whole[0].param_groups[0]['lr']
+    assert without_functions(dict(one=[dict(a=1, f=print)])) == dict(one=[dict(a=1)])

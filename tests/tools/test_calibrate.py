@@ -279,7 +279,7 @@ def folders(world):
     (['--degrade', 'model'], 'has no pipeline model'),
     (['--degrade', 'cut'], 'makes images of 7 x 7 px where 16 x 16 px are asked for'),
     (['--resolutions', '16x32'], '16 x 32 px are patches of 4 x 8 px, and kernels are kept square'),
-    (['--resolutions', '16', '17'], '17 x 17 px have patches of 4 px, as another of the resolutions'),
+    (['--resolutions', '16', '15'], '15 x 15 px have patches of 4 px, as another of the resolutions'),
     (['--resolutions', '256'], 'patches of 64 px have 12288 values, and at most 4096'),
     (['--resolutions', '24', '--adapter', 'adapter.safetensors'], 'no kernel of 6 px to calibrate, its own are of 4, 8, 12'),
 ])

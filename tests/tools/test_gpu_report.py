@@ -126,8 +126,12 @@ def test_the_script_says_what_is_missing(tmp_path):
     assert 'lacks torch, numpy, ' in fails(tmp_path, PYTHON=str(tmp_path / 'bare'))
 
 
+def without_gpu() -> None:
+    torch.cuda.is_available = bool
+
+
 def test_a_machine_without_a_gpu_is_refused(tmp_path):
-    refused = Run(tmp_path, *REHEARSE[:1], before=lambda: setattr(torch.cuda, 'is_available', bool))
+    refused = Run(tmp_path, *REHEARSE[:1], before=without_gpu)
     assert refused.wait() == 1
     assert 'error: PyTorch sees no GPU' in refused.printed()
     assert not (tmp_path / 'work_dirs').exists()

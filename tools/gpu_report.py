@@ -230,7 +230,7 @@ def loss_scaling(job, _):
 STAGES = {
     **dict.fromkeys(BENCHMARKS, benchmark),
     'camvid-training': partial(train, recipe='setr_camvid'),
-    'camvid-tuning': partial(train, recipe='setr_mspe_camvid', starts_from='camvid-training'),
+    'camvid-tuning': partial(train, recipe='setr_mspe_5e_camvid', starts_from='camvid-training'),
     'camvid-sweep': sweep,
     'camvid-budgets': partial(train, recipe='setr_budgets_camvid', starts_from='camvid-training'),
     'trade-off': trade_off,

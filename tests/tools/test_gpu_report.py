@@ -84,7 +84,7 @@ def test_the_page_has_the_rows_of_the_other_stages(report, found, tables):
     trainings = next(table for table in tables if 'recipe' in table[0])
     assert [(row['stage'], row['recipe'], int(row['steps']), row['skipped']) for row in trainings] == [
         (stage, f'configs/{recipe}.py', 2, '-') for stage, recipe in (
-            ('camvid-training', 'setr_camvid'), ('camvid-tuning', 'setr_mspe_camvid'),
+            ('camvid-training', 'setr_camvid'), ('camvid-tuning', 'setr_mspe_5e_camvid'),
             ('camvid-budgets', 'setr_budgets_camvid'))]
     sweep = next(table for table in tables if 'kernel' in table[0])
     assert [(row['method'], row['mIoU']) for row in sweep] == [

@@ -3,13 +3,16 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import timm
 import torch
 from helpers import randomize
 from mmdet.registry import MODELS as MMDET_MODELS
 from mmengine.config import ConfigDict
 from mmengine.registry import init_default_scope
+from mmengine.structures import PixelData
 from mmseg.registry import MODELS as MMSEG_MODELS
+from mmseg.structures import SegDataSample
 from torch import nn
 
 import mspe_mm.det
@@ -108,3 +111,13 @@ def detector(family: str) -> nn.Module:
         train_cfg=dict(assigner=dict(type='MaxIoUAssigner', pos_iou_thr=0.5, neg_iou_thr=0.4, min_pos_iou=0),
                        allowed_border=-1, pos_weight=-1),
         test_cfg=dict(nms_pre=50, min_bbox_size=0, score_thr=0., nms=dict(type='nms', iou_threshold=0.5), max_per_img=5)))
+
+
+def images_with_masks(size: tuple[int, int], mask_size: tuple[int, int], classes: int = CLASSES) -> dict:
+    """A batch of mmseg: two images of ``size`` with masks of ``mask_size``, the base resolution."""
+    random = np.random.default_rng(0)
+    images = [torch.from_numpy(random.integers(0, 256, (3, *size), dtype=np.uint8)) for _ in range(2)]
+    masks = [torch.from_numpy(random.integers(0, classes, (1, *mask_size))) for _ in range(2)]
+    meta = dict(ori_shape=mask_size, img_shape=size, pad_shape=size)
+    return dict(inputs=images,
+                data_samples=[SegDataSample(gt_sem_seg=PixelData(data=mask), metainfo=meta) for mask in masks])

@@ -4,7 +4,6 @@ from __future__ import annotations
 import copy
 from pathlib import Path
 
-import numpy as np
 import pytest
 import timm
 import torch
@@ -14,11 +13,9 @@ from mmdet.testing import demo_mm_inputs
 from mmengine.config import Config, ConfigDict
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
-from mmengine.structures import PixelData
 from mmseg.registry import MODELS as MMSEG_MODELS
-from mmseg.structures import SegDataSample
 from mmseg.utils import register_all_modules
-from timm_families import WINDOWS
+from timm_families import WINDOWS, images_with_masks
 from torch import nn
 
 import mspe_mm.det
@@ -115,12 +112,7 @@ def batch(cfg: Config, size: tuple[int, int]) -> dict:
     if cfg.default_scope == 'mmdet':
         masks = 'roi_head' in cfg.model
         return demo_mm_inputs(2, [[3, *size]] * 2, num_items=[2, 2], num_classes=CLASSES, with_mask=masks)
-    random = np.random.default_rng(0)
-    images = [torch.from_numpy(random.integers(0, 256, (3, *size), dtype=np.uint8)) for _ in range(2)]
-    masks = [torch.from_numpy(random.integers(0, CLASSES, (1, *base))) for _ in range(2)]
-    meta = dict(ori_shape=base, img_shape=size, pad_shape=size)
-    return dict(inputs=images,
-                data_samples=[SegDataSample(gt_sem_seg=PixelData(data=mask), metainfo=meta) for mask in masks])
+    return images_with_masks(size, base, CLASSES)
 
 
 def step(model: nn.Module, cfg: Config) -> set[str]:

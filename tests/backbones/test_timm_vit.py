@@ -5,7 +5,6 @@ import copy
 import re
 from pathlib import Path
 
-import numpy as np
 import pytest
 import timm
 import torch
@@ -13,11 +12,9 @@ from helpers import noise, randomize, relative_error, saved_bytes
 from mmdet.registry import MODELS as MMDET_MODELS
 from mmdet.testing import demo_mm_inputs
 from mmengine.optim import build_optim_wrapper
-from mmengine.structures import PixelData
 from mmseg.registry import MODELS as MMSEG_MODELS
-from mmseg.structures import SegDataSample
 from safetensors.torch import save_file
-from timm_families import CLASSES, FAMILIES, GRID, SMALL, backbone, config, detector, segmentor, stock_vit
+from timm_families import CLASSES, FAMILIES, GRID, SMALL, backbone, config, detector, images_with_masks, segmentor, stock_vit
 from torch import nn
 
 import mspe_mm.det
@@ -99,15 +96,6 @@ def test_adapter_round_trip(family, tmp_path):
     assert same(other(x), model(x))
     with pytest.raises(InputError, match='does not fit this checkpoint'):
         load_adapter(find_patch_embed(stranger), path)
-
-
-def images_with_masks(size: tuple[int, int], mask_size: tuple[int, int]) -> dict:
-    random = np.random.default_rng(0)
-    images = [torch.from_numpy(random.integers(0, 256, (3, *size), dtype=np.uint8)) for _ in range(2)]
-    masks = [torch.from_numpy(random.integers(0, CLASSES, (1, *mask_size))) for _ in range(2)]
-    meta = dict(ori_shape=mask_size, img_shape=size, pad_shape=size)
-    return dict(inputs=images,
-                data_samples=[SegDataSample(gt_sem_seg=PixelData(data=mask), metainfo=meta) for mask in masks])
 
 
 def changed_by_a_step(model: nn.Module, data: dict) -> set[str]:

@@ -13,7 +13,7 @@ PRIOR_CORRELATION = 0.99
 """Correlation of neighbouring pixels that untuned kernels are resized for: that of photographs."""
 
 PRIOR_CONTEXT = 3
-"""Pixels that untuned kernels see on each side of their patch: what is further tells no more, see docs/context.md."""
+"""Pixels that untuned kernels of converted models see on each side of their patch: those of docs/context.md's figures."""
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
     python tools/make_config.py my_setr.py my_setr.pth my_mspe.py
     python tools/train.py my_mspe.py
 
-It says what changes on top of MY_CONFIG: the model with the MSPE layer, the paper's schedule, validation at low resolutions,
-and test pipelines that leave small images at their size. Read it, and change what you like.
+It says what changes on top of MY_CONFIG: the model with the MSPE layer, the schedule, validation at low resolutions, and
+test pipelines that leave small images at their size. Read it, and change what you like.
 """
 import argparse
 import os
@@ -17,11 +17,7 @@ from mspe_mm.files import replacing
 from mspe_mm.models.checkpoint import load_weights
 from mspe_mm.runtime import cli
 from mspe_mm.runtime.config_bases import config_path
-from mspe_mm.runtime.tuning_config import changes, tuning_config
-
-LEARNING_RATE = (
-    "# The learning rate is the paper's for 64 images a step, scaled to your batch. On a few hundred images these are few",
-    '# small steps: CamVid (367 images, 115 steps of 16) took lr=1e-2 without auto_scale_lr.')
+from mspe_mm.runtime.tuning_config import changes, fit_to_layer, tuning_config
 
 
 def parse_args():
@@ -51,14 +47,13 @@ def main():
     after = tuning_config(before, args.checkpoint)
     model = cli.build_model(after)
     layer = cli.require_mspe(model, args.config)
-    if '://' not in args.checkpoint:
-        load_weights(model, args.checkpoint)
-    (height, width), loop = layer.base_resolution, after.train_cfg
-    length = f'{loop.max_epochs} epochs' if 'max_epochs' in loop else f'{loop.max_iters} iterations'
-    about = (f'base resolution {height} x {width} px, patches of {layer.patch_size} px, {length} of '
-             f'{after.train_dataloader.get("batch_size", 1)} images a process')
+    load_weights(model, args.checkpoint)
+    fit_to_layer(after, layer)
+    height, width = layer.base_resolution
+    about = (f'base resolution {height} x {width} px, patches of {layer.patch_size} px, {after.train_cfg.max_iters} '
+             f'iterations of {after.train_dataloader.get("batch_size", 1)} images a process')
     difference = changes(before.to_dict(), after.to_dict())
-    text = '\n'.join([f'# Tunes the patch embedding of {args.config}: {about}.', *LEARNING_RATE,
+    text = '\n'.join([f'# Tunes the patch embedding of {args.config}: {about}.',
                       f'_base_ = {base_path(args.config, out)!r}', Config(difference).pretty_text])
     with replacing(out) as temporary:
         Path(temporary).write_text(text)

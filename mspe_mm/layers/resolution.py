@@ -23,6 +23,16 @@ def default_kernel_sizes(patch_size: int) -> tuple[int, ...]:
     return tuple(sorted({max(1, (2 * patch_size * quarters + 4) // 8) for quarters in (1, 2, 3, 4)}))
 
 
+def dense_kernel_sizes(patch_size: int) -> tuple[int, ...]:
+    """An eighth, three sixteenths, then :func:`default_kernel_sizes` with three eighths, in whole pixels (halves up).
+
+    (2, 3, 4, 6, 8, 12, 16) for 16; (2, 3, 4, 5, 7, 11, 14) for 14; (1, 2, 3, 4) for 4. For tuning at an eighth of the base
+    resolution, too: docs/results.md.
+    """
+    sixteenths = (2, 3, 4, 6, 8, 12, 16)
+    return tuple(sorted({max(1, (2 * patch_size * part + 16) // 32) for part in sixteenths}))
+
+
 def fit_kernel(image_size: tuple[int, int], grid_size: tuple[int, int], patch_size: int,
                policy: str = 'fixed', fit: str = 'floor') -> tuple[int, int]:
     """The patch size that puts the token grid on an image.

@@ -7,22 +7,29 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS
 
 from ..errors import InputError
+from ..layers.patch_embed import MultiScalePatchEmbed
+from ..layers.resolution import default_kernel_sizes, dense_kernel_sizes
 from .config_errors import VALIDATION
 from .stock_config import add_import, with_mspe
 
-EPOCHS = 5
-IMAGES_SEEN = EPOCHS * 20210
-"""Training images of the paper's five epochs of ADE20K, for data sets that are read without epochs."""
-LEARNING_RATE, BATCH_SIZE = 1e-3, 64
-"""The paper's; mmengine scales the learning rate with the batch."""
+IMAGES_SEEN = 12_000
+"""Training images that one process sees, with repeats: as many as in the recipe of the generated set (docs/results.md)."""
+WARM_UP = 50    # steps
+STAGES = 5
+"""How often a tuning is validated and saved."""
+RELATIVE_RATE = 0.02
+"""The learning rate, as a share of the root mean square of the pretrained kernel. A step of AdamW changes a weight by about
+the learning rate, whatever the model; weights of models differ by orders of magnitude."""
+USUAL_WEIGHT = 0.05
+"""The root mean square of the kernels that the recipes were measured with."""
 VALIDATION_LOOP = dict(type='MultiResolutionValLoop', scales=['1/4', '1/2'], num_images=200)
 
 
 def tuning_config(cfg: Config, checkpoint: str) -> Config:
-    """The config that tunes the patch embedding of a stock model, by the paper's schedule.
+    """The config that tunes the patch embedding of a stock model, by the recipe that was the best in docs/results.md.
 
-    The data, the batch size and the sampler are those of ``cfg``. A sampler without epochs (``InfiniteSampler``, mmseg's)
-    gets a schedule of iterations that sees as many images as the paper's.
+    Kernels have context and start from the prior; steps mix resolutions. The data, the batch size and the sampler are those
+    of ``cfg``. :func:`fit_to_layer` sets what depends on the trained weights.
 
     Args:
         cfg: The config that the model was trained with.
@@ -36,10 +43,11 @@ def tuning_config(cfg: Config, checkpoint: str) -> Config:
     if not loader:
         raise InputError(f'{cfg.filename or "the config"} has no train_dataloader: give the config that the model '
                          'was trained with')
-    cfg.model.tuning = dict(objective='both' if _has_logits(cfg) else 'task')
+    cfg.model.tuning = dict(
+        type='MixedResolutionObjective', objective='both' if _has_logits(cfg) else 'task', sampling='partition')
     for part in (cfg.model, cfg.model.get('backbone') or {}):
         part.update({key: None for key in ('pretrained', 'init_cfg', 'checkpoint') if part.get(key)})    # load_from has all
-    _set_schedule(cfg, (loader.get('sampler') or {}).get('type') != 'InfiniteSampler', loader.get('batch_size', 1))
+    _set_schedule(cfg, loader.get('batch_size', 1))
     if cfg.get('val_dataloader'):
         add_import(cfg, VALIDATION)
         cfg.val_cfg = dict(VALIDATION_LOOP)
@@ -55,25 +63,38 @@ def _has_logits(cfg: Config) -> bool:
     return MODELS.get(f'{cfg.default_scope}.{head.type}').loss.__qualname__ == 'BaseDecodeHead.loss'
 
 
-def _set_schedule(cfg: Config, by_epoch: bool, batch_size: int) -> None:
-    """SGD, linear warm-up and cosine over :data:`EPOCHS`, or over the iterations of :data:`IMAGES_SEEN`."""
-    length = EPOCHS if by_epoch else math.ceil(IMAGES_SEEN / batch_size)
-    epoch = 1 if by_epoch else max(1, length // EPOCHS)
+def _set_schedule(cfg: Config, batch_size: int) -> None:
+    """AdamW with a linear warm-up and cosine, for as many iterations as see :data:`IMAGES_SEEN`."""
+    stage = math.ceil(IMAGES_SEEN / batch_size / STAGES)
+    length = stage * STAGES
     cfg.optim_wrapper = dict(
-        type='OptimWrapper', optimizer=dict(type='SGD', lr=LEARNING_RATE, momentum=0.9, weight_decay=5e-4))
-    cfg.auto_scale_lr = dict(enable=True, base_batch_size=BATCH_SIZE)
-    unit = dict(by_epoch=True, convert_to_iter_based=True) if by_epoch else dict(by_epoch=False)
+        type='OptimWrapper', optimizer=dict(type='AdamW', lr=RELATIVE_RATE * USUAL_WEIGHT, weight_decay=0.),
+        clip_grad=dict(max_norm=1.))
+    if cfg.get('auto_scale_lr'):
+        cfg.auto_scale_lr.enable = False    # AdamW's rate is not proportional to the batch
     cfg.param_scheduler = [
-        dict(type='LinearLR', start_factor=0.01, begin=0, end=epoch, **unit),
-        dict(type='CosineAnnealingLR', eta_min=0, begin=epoch, end=length, **unit)]
-    loop = dict(type='EpochBasedTrainLoop', max_epochs=length) if by_epoch else dict(
-        type='IterBasedTrainLoop', max_iters=length)
-    cfg.train_cfg = dict(loop, val_interval=epoch)
+        dict(type='LinearLR', start_factor=0.04, begin=0, end=WARM_UP, by_epoch=False),
+        dict(type='CosineAnnealingLR', eta_min=0, begin=0, end=length, by_epoch=False)]
+    cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=length, val_interval=stage)
     hooks = cfg.setdefault('default_hooks', ConfigDict())
-    hooks.checkpoint = dict(type='CheckpointHook', interval=epoch, by_epoch=by_epoch, max_keep_ckpts=1)
-    cfg.setdefault('log_processor', ConfigDict()).by_epoch = by_epoch
+    hooks.checkpoint = dict(type='CheckpointHook', interval=stage, by_epoch=False, max_keep_ckpts=1)
+    cfg.setdefault('log_processor', ConfigDict()).by_epoch = False
     others = [hook for hook in cfg.get('custom_hooks') or [] if hook['type'] != 'AdapterHook']
-    cfg.custom_hooks = [*others, dict(type='AdapterHook', interval=epoch, by_epoch=by_epoch)]
+    cfg.custom_hooks = [*others, dict(type='AdapterHook', interval=stage, by_epoch=False)]
+
+
+def fit_to_layer(cfg: Config, layer: MultiScalePatchEmbed) -> None:
+    """Set what depends on the pretrained patch embedding, in place: the kernel sizes and the learning rate.
+
+    Args:
+        cfg: A config of :func:`tuning_config`. Kernel sizes other than the default ones stay.
+        layer: The layer of its model, with the trained weights.
+    """
+    if layer.kernel_sizes == default_kernel_sizes(layer.patch_size):
+        settings = cfg.model.get('patch_embed') or cfg.model.backbone
+        settings.kernel_sizes = dense_kernel_sizes(layer.patch_size)
+    rms = layer.base.weight.detach().float().square().mean().sqrt().item()
+    cfg.optim_wrapper.optimizer.lr = float(f'{RELATIVE_RATE * rms:.2g}')
 
 
 def changes(before: dict, after: dict) -> dict:

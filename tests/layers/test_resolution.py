@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mspe_mm.core import choose_kernel, default_kernel_sizes, draw_patch_size, fit_kernel, sampling_range
+from mspe_mm.layers.resolution import dense_kernel_sizes
 
 PAPER = (4, 8, 12, 16)
 
@@ -65,6 +66,14 @@ def test_an_empty_image_and_an_unknown_policy_are_refused_by_name():
     (16, PAPER), (14, (4, 7, 11, 14)), (32, (8, 16, 24, 32)), (8, (2, 4, 6, 8)), (4, (1, 2, 3, 4)), (2, (1, 2)), (1, (1, ))])
 def test_default_kernels_are_the_quarters_of_the_patch(patch_size, kernels):
     assert default_kernel_sizes(patch_size) == kernels
+
+
+@pytest.mark.parametrize(('patch_size', 'kernels'), [
+    (16, (2, 3, 4, 6, 8, 12, 16)), (14, (2, 3, 4, 5, 7, 11, 14)), (32, (4, 6, 8, 12, 16, 24, 32)), (4, (1, 2, 3, 4)),
+    (1, (1, ))])
+def test_dense_kernels_reach_down_to_an_eighth(patch_size, kernels):
+    assert dense_kernel_sizes(patch_size) == kernels
+    assert set(default_kernel_sizes(patch_size)) <= set(kernels)
 
 
 # -- Eq. 10 ------------------------------------------------------------------------------------------------------------

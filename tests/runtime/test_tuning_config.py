@@ -4,6 +4,7 @@ from pathlib import Path
 import mmdet
 import mmseg
 import pytest
+import torch
 from mmengine.config import Config
 from mmseg.models.segmentors import EncoderDecoder
 
@@ -11,7 +12,7 @@ from mspe_mm.errors import InputError
 from mspe_mm.models.find import find_patch_embed
 from mspe_mm.runtime import cli
 from mspe_mm.runtime.stock_config import base_resolution
-from mspe_mm.runtime.tuning_config import changes, tuning_config
+from mspe_mm.runtime.tuning_config import IMAGES_SEEN, changes, fit_to_layer, tuning_config
 
 SEG, DET = (Path(host.__file__).parent / '.mim/configs' for host in (mmseg, mmdet))
 SMALL = [    # config, base resolution, patch size, kernel policy, objective
@@ -57,17 +58,41 @@ def test_changes_on_top_of_the_hosts_config_are_the_tuning_config(path, tmp_path
     assert Config.fromfile(tmp_path / 'tuned.py').to_dict() == {**after.to_dict(), 'work_dir': None}
 
 
-def test_tuning_config_keeps_the_epochs_of_a_sampler_that_has_some():
-    cfg = tuning_config(cli.read_config(SMALL[2][0]), 'own.pth')
-    assert (cfg.train_cfg.type, cfg.train_cfg.max_epochs) == ('EpochBasedTrainLoop', 5)
-    assert cfg.train_dataloader.sampler.type == 'DefaultSampler'
-
-
-def test_tuning_config_sees_the_papers_images_without_epochs():
-    cfg = tuning_config(cli.read_config(SMALL[0][0]), 'own.pth')
+@pytest.mark.parametrize('path', [SMALL[0][0], SMALL[2][0]], ids=lambda path: path.stem)
+def test_tuning_config_sees_as_many_images_with_any_sampler(path):
+    before = cli.read_config(path)
+    cfg = tuning_config(before, 'own.pth')
     assert cfg.train_cfg.type == 'IterBasedTrainLoop'
-    assert 0 <= cfg.train_cfg.max_iters * cfg.train_dataloader.batch_size - 5 * 20210 < cfg.train_dataloader.batch_size
+    assert 0 <= cfg.train_cfg.max_iters * cfg.train_dataloader.batch_size - IMAGES_SEEN < 5 * cfg.train_dataloader.batch_size
+    assert cfg.train_cfg.max_iters % cfg.train_cfg.val_interval == 0    # the last step is validated
     assert cfg.param_scheduler[1].end == cfg.train_cfg.max_iters
+    assert cfg.train_dataloader.sampler == before.train_dataloader.sampler
+    assert not cfg.get('auto_scale_lr', {}).get('enable')
+
+
+def test_learning_rate_and_kernels_follow_the_pretrained_kernel():
+    cfg = tuning_config(cli.read_config(SMALL[1][0]), 'own.pth')
+    layer = find_patch_embed(cli.build_model(cfg))
+    with torch.no_grad():
+        layer.base.weight.fill_(-0.003)
+    fit_to_layer(cfg, layer)
+    assert cfg.optim_wrapper.optimizer.lr == 6e-5    # 2% of 0.003
+    assert cfg.model.backbone.kernel_sizes == (2, 3, 4, 6, 8, 12, 16)
+    layer = find_patch_embed(cli.build_model(cfg))
+    assert layer.own_sizes == [2, 3, 4, 6, 8, 12]
+
+
+def test_kernels_that_a_config_chose_stay():
+    cfg = tuning_config(cli.read_config(SMALL[1][0]), 'own.pth')
+    cfg.model.backbone.kernel_sizes = (8, 16)
+    fit_to_layer(cfg, find_patch_embed(cli.build_model(cfg)))
+    assert cfg.model.backbone.kernel_sizes == (8, 16)
+
+
+def test_kernels_of_a_backbone_without_an_mspe_version_are_those_of_its_layer():
+    cfg = tuning_config(cli.read_config(SMALL[0][0]), 'own.pth')
+    fit_to_layer(cfg, find_patch_embed(cli.build_model(cfg)))
+    assert cfg.model.patch_embed.kernel_sizes == (1, 2, 3, 4)
 
 
 def test_tuning_config_refuses_a_model_without_counterpart():

@@ -3,7 +3,7 @@
 # has enlarged are smoother. docs/results.md compares it with the kernels that it starts from.
 _base_ = [
     './_base_/models/setr_naive_vit-ti_camvid.py', './_base_/datasets/camvid_240x320.py',
-    './_base_/schedules/mspe_mixed_10e.py', './_base_/default_runtime.py', './_base_/degradations.py'
+    './_base_/schedules/mspe_mixed_5e.py', './_base_/default_runtime.py', './_base_/degradations.py'
 ]
 model = dict(
     type='MSPEEncoderDecoder',
@@ -21,13 +21,6 @@ test_pipeline = [dict(step, type=step.type.replace('Resize', 'ResizeIfLarger')) 
 train_dataloader = dict(batch_size=8, dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
-max_epochs = 5
 optim_wrapper = dict(optimizer=dict(lr=3e-4))
-param_scheduler = [
-    dict(
-        type='OneCycleLR', eta_max=3e-4, pct_start=0.1, total_steps=max_epochs, by_epoch=True,
-        convert_to_iter_based=True)
-]
-train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
 load_from = 'work_dirs/setr_camvid/epoch_100.pth'
 randomness = dict(seed=0)

@@ -4,7 +4,7 @@ base = '../setr_mspe_synthetic.py'
 seeds = (0, 1, 2)
 resolutions = (16, 32, 48, 64, 96)
 kernels, context, tuning = 'model.backbone.kernel_sizes', 'model.backbone.context', 'model.tuning'
-epochs, steps = 'train_cfg.max_epochs', 'param_scheduler.0.total_steps'
+epochs, steps = 'train_cfg.max_epochs', 'param_scheduler.1.end'
 variants = dict(
     default={},
     no_context={context: 0},
@@ -19,5 +19,5 @@ variants = dict(
     epochs_5={epochs: 5, steps: 5},
     epochs_10={epochs: 10, steps: 10},
     k_passes={tuning: dict(type='MultiResolutionObjective', objective='both', sampling='partition'), epochs: 4, steps: 4},
-    low_rate={'optim_wrapper.optimizer.lr': 3e-4, 'param_scheduler.0.eta_max': 3e-4},
-    high_rate={'optim_wrapper.optimizer.lr': 3e-3, 'param_scheduler.0.eta_max': 3e-3})
+    low_rate={'optim_wrapper.optimizer.lr': 3e-4},
+    high_rate={'optim_wrapper.optimizer.lr': 3e-3})

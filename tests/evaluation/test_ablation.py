@@ -119,8 +119,7 @@ def test_the_variants_of_a_plan_change_what_the_config_has(path):
         cfg = copy.deepcopy(base)
         cfg.merge_from_dict(variant.options)
         assert cfg.model.tuning.get('sampling') in SAMPLINGS
-        last = cfg.param_scheduler[-1]    # a cycle has a number of steps instead of an end
-        assert last.get('end', last.get('total_steps')) == cfg.train_cfg.max_epochs
+        assert cfg.param_scheduler[-1].end == cfg.train_cfg.max_epochs
         assert variant.degrade is None or variant.degrade in cfg
         seen.append((json.dumps(cfg.to_dict()), variant.init, variant.num_images, variant.tune, variant.degrade))
     assert len(set(seen)) == len(seen) > 3

@@ -2,8 +2,7 @@
 _base_ = './mspe_mixed_10e.py'
 max_epochs = 20
 param_scheduler = [
-    dict(
-        type='OneCycleLR', eta_max=1e-3, pct_start=0.1, total_steps=max_epochs, by_epoch=True,
-        convert_to_iter_based=True)
+    dict(type='LinearLR', start_factor=0.04, by_epoch=False, begin=0, end=50),
+    dict(type='CosineAnnealingLR', eta_min=0, by_epoch=True, begin=0, end=max_epochs, convert_to_iter_based=True),
 ]
 train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)

@@ -1,0 +1,3 @@
+# mspe_mixed_1e.py for a backbone of timm.
+_base_ = './mspe_mixed_1e.py'
+custom_imports = dict(imports=['mspe_mm.seg', 'mspe_mm.backbones'], allow_failed_imports=False)

@@ -30,7 +30,7 @@ from mspe_mm.models.convert import following_base
 from mspe_mm.models.find import find_patch_embed
 
 every_model = pytest.mark.parametrize('name', MODELS)
-PATCHES = {16: (4, 8, 32), 14: (4, 7, 28), 4: (1, 2, 8)}    # 1/4, 1/2 and 2x; a quarter of 14 px is rounded up
+PATCHES = {16: (4, 8, 12, 32), 14: (4, 7, 11, 28), 4: (1, 2, 3, 8)}    # 1/4, 1/2, 3/4 and 2x; of 14 px rounded up
 
 
 def image(size: tuple[int, int], batch: int = 2, seed: int = 0) -> torch.Tensor:
@@ -72,7 +72,7 @@ def test_base_output_bit_identical(name):
 
 
 @every_model
-def test_grid_kept_at_a_quarter_a_half_and_twice_the_resolution(name):
+def test_grid_kept_at_quarters_and_twice_the_resolution(name):
     model = converted(name)
     shapes = [tokens.shape for tokens in outputs(model, image(base_resolution(name)))]
     for patch in patch_sizes(name):
@@ -83,7 +83,10 @@ def test_grid_kept_at_a_quarter_a_half_and_twice_the_resolution(name):
 @every_model
 def test_untrained_it_is_the_hosts_weights_resized_by_timm(name):
     stock, model = stock_model(name), converted(name)
+    overlaps = layer_in(model).geometry.overlaps
     for patch in patch_sizes(name):
+        if overlaps and patch == 3:    # the 7 px of a kernel at 3/4 are no whole number of px at the base
+            continue
         x = image(at_patch(name, patch))
         reference = resized_by_timm(stock, patch)
         tokens, expected = (first_embedding(m)(x) for m in (model, reference))
@@ -147,7 +150,7 @@ def test_the_documentation_says_what_passes():
     text = (Path(__file__).parents[2] / 'docs/models.md').read_text()
     text = text[text.index('| model |'):].split('\n\n')[0]
     rows = [[cell.strip() for cell in line.strip('|').split('|')] for line in text.splitlines() if line.startswith('| ')]
-    assert rows[0] == ['model', 'patch (kernel, if larger)', 'base output bit-identical', 'grid kept at 1/4, 1/2, 2×',
+    assert rows[0] == ['model', 'patch (kernel, if larger)', 'base output bit-identical', 'grid kept at 1/4, 1/2, 3/4, 2×',
                        'tuned end to end', 'adapter round trip']
     models = dict((row[0], row[1:]) for row in rows[1:])
     assert list(models) == list(MODELS)

@@ -5,15 +5,19 @@ _base_ = [
 ]
 model = dict(
     type='MSPEMaskRCNN',
-    tuning=dict(sampling='partition'),
-    backbone=dict(kernel_sizes=(4, 8, 12, 16), kernel_policy='fixed', downsampling=dict(correlation=0.99)))
+    tuning=dict(type='MixedResolutionObjective', objective='both', sampling='partition'),
+    backbone=dict(
+        kernel_sizes=(2, 3, 4, 6, 8, 12, 16), context=3, kernel_policy='fixed', downsampling=dict(correlation=0.99)))
 load_from = 'work_dirs/vitdet_synthetic/epoch_8.pth'
 
 max_epochs = 1
 optim_wrapper = dict(
-    type='OptimWrapper', optimizer=dict(type='AdamW', lr=3e-4, weight_decay=0.))
+    type='OptimWrapper',
+    constructor='FanInOptimWrapperConstructor',    # lr is for a kernel of the base size, and higher for smaller kernels
+    optimizer=dict(type='AdamW', lr=6e-4, weight_decay=0.),
+    clip_grad=dict(max_norm=1.))
 param_scheduler = [
-    dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=20),
+    dict(type='LinearLR', start_factor=0.04, by_epoch=False, begin=0, end=50),
     dict(type='CosineAnnealingLR', eta_min=0, by_epoch=True, begin=0, end=max_epochs, convert_to_iter_based=True),
 ]
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=max_epochs)

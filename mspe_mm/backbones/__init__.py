@@ -9,7 +9,7 @@ except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
         f'mspe_mm.backbones needs timm and mmengine, and {error.name!r} is missing: install mspe_mm[cls]') from error
 
-from ..runtime import layer_decay  # noqa: F401
+from ..runtime import kernel_rates, layer_decay  # noqa: F401
 from .feature_model import MSPEFeatureModel
 from .timm_vit import MSPETimmViT
 

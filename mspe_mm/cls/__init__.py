@@ -8,7 +8,7 @@ except ModuleNotFoundError as error:
         f'mspe_mm.cls needs timm and mmengine, and {error.name!r} is missing: install mspe_mm[cls]') from error
 
 from ..data import change_resolution, image_folder  # noqa: F401
-from ..runtime import hooks, runner  # noqa: F401
+from ..runtime import hooks, kernel_rates, runner  # noqa: F401
 from .class_checks import ClassCheckHook
 from .classifier import MSPEClassifier, TimmClassifier
 from .dataset import TimmImageFolder

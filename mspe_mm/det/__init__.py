@@ -9,7 +9,7 @@ except ModuleNotFoundError as error:
         'mspe_mm[onedl] (maintained) or mspe_mm[upstream] (the 2024 releases)') from error
 
 from ..data import change_resolution, image_folder  # noqa: F401
-from ..runtime import hooks, layer_decay, runner  # noqa: F401
+from ..runtime import hooks, kernel_rates, layer_decay, runner  # noqa: F401
 from .class_checks import DatasetCheckHook
 from .data_preprocessor import MSPEDetDataPreprocessor
 from .detectors import (

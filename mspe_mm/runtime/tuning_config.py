@@ -68,8 +68,8 @@ def _set_schedule(cfg: Config, batch_size: int) -> None:
     stage = math.ceil(IMAGES_SEEN / batch_size / STAGES)
     length = stage * STAGES
     cfg.optim_wrapper = dict(
-        type='OptimWrapper', optimizer=dict(type='AdamW', lr=RELATIVE_RATE * USUAL_WEIGHT, weight_decay=0.),
-        clip_grad=dict(max_norm=1.))
+        type='OptimWrapper', constructor='FanInOptimWrapperConstructor',
+        optimizer=dict(type='AdamW', lr=RELATIVE_RATE * USUAL_WEIGHT, weight_decay=0.), clip_grad=dict(max_norm=1.))
     if cfg.get('auto_scale_lr'):
         cfg.auto_scale_lr.enable = False    # AdamW's rate is not proportional to the batch
     cfg.param_scheduler = [

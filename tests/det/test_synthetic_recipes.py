@@ -31,6 +31,11 @@ train_cfg = dict(max_epochs=1, val_interval=1)
 {more}
 '''
 
+MORE = '''
+model['backbone']['kernel_sizes'] = (4, 8, 16)    # a batch of two images has both that train
+load_from = 'work_dirs/vitdet_synthetic/epoch_1.pth'
+'''
+
 
 @pytest.fixture(scope='module')
 def world(tmp_path_factory) -> World:
@@ -40,7 +45,7 @@ def world(tmp_path_factory) -> World:
     assert '4 training and 3 validation images of 192 x 192 px' in made.stdout
     assert '7/7' in made.stderr    # the progress bar
     for name, more in (('vitdet_synthetic', ''),
-                       ('vitdet_mspe_synthetic', "load_from = 'work_dirs/vitdet_synthetic/epoch_1.pth'")):
+                       ('vitdet_mspe_synthetic', MORE)):
         (world.folder / f'{name}.py').write_text(TINY.format(root=ROOT, name=name, more=more))
         world.run('train.py', f'{name}.py')
     return world
@@ -89,7 +94,7 @@ def test_tuning_moves_theta_alone(world):
     before, after = (torch.load(world.folder / f'work_dirs/{name}/epoch_1.pth', weights_only=False)['state_dict']
                      for name in ('vitdet_synthetic', 'vitdet_mspe_synthetic'))
     kernels = after.keys() - before.keys()
-    assert {name.split('.')[3] for name in kernels} == {'4', '8', '12'}
+    assert {name.split('.')[3] for name in kernels} == {'4', '8'}
     assert all(after[name].any() for name in kernels)
     assert all(torch.equal(after[name], before[name]) for name in before)
 

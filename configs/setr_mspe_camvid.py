@@ -1,5 +1,5 @@
-# Tunes the patch embedding of setr_camvid.py's model for 15 x 20 px and up, without masks: the model at 240 x 320 is the
-# teacher. Kernels see beyond their patch, and steps mix resolutions. Images are as they are tested: those that RandomResize
+# Tunes the patch embedding of setr_camvid.py's model for 15 x 20 px and up, without masks: features of the model at 240 x 320
+# teach. Kernels see beyond their patch, and steps mix resolutions. Images are as they are tested: those that RandomResize
 # has enlarged are smoother. docs/results.md compares it with the kernels that it starts from.
 _base_ = [
     './_base_/models/setr_naive_vit-ti_camvid.py', './_base_/datasets/camvid_240x320.py',
@@ -9,7 +9,7 @@ model = dict(
     type='MSPEEncoderDecoder',
     backbone=dict(
         type='MSPEViT', kernel_sizes=(1, 2, 3, 4, 6, 8, 12, 16), context=3, downsampling=dict(correlation=0.99)),
-    tuning=dict(type='MixedResolutionObjective', objective='distill', sampling='partition'))
+    tuning=dict(type='MixedResolutionObjective', objective='features', sampling='partition'))
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=(320, 240), keep_ratio=True),

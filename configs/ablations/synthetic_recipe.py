@@ -15,9 +15,11 @@ variants = dict(
     no_correlation={'model.backbone.downsampling.correlation': 0.},
     task={'model.tuning.objective': 'task'},
     distill={'model.tuning.objective': 'distill'},
+    epochs_2={epochs: 2, steps: 2},
     epochs_3={epochs: 3, steps: 3},
     epochs_5={epochs: 5, steps: 5},
     epochs_10={epochs: 10, steps: 10},
     k_passes={tuning: dict(type='MultiResolutionObjective', objective='both', sampling='partition'), epochs: 4, steps: 4},
+    one_rate={'optim_wrapper.constructor': 'DefaultOptimWrapperConstructor', 'optim_wrapper.optimizer.lr': 1e-3},
     low_rate={'optim_wrapper.optimizer.lr': 3e-4},
     high_rate={'optim_wrapper.optimizer.lr': 3e-3})

@@ -82,7 +82,8 @@ class MSPEFeatureModel(TunedModel, FeatureModel):
     A checkpoint of such a model loads by ``load_from``: the weights outside of the backbone are left out.
 
     Args:
-        tuning: See :class:`~mspe_mm.tuning.tuned_model.TunedModel`; ``objective`` is ``'distill'``, also by default.
+        tuning: See :class:`~mspe_mm.tuning.tuned_model.TunedModel`; ``objective`` is ``'distill'``, also by default, or
+            ``'features'``, which is the same here.
         patch_embed: Likewise.
         adapter: Likewise.
         backbone: See :class:`FeatureModel`.
@@ -100,7 +101,7 @@ class MSPEFeatureModel(TunedModel, FeatureModel):
     def __init__(self, *args: Any, tuning: Mapping | None = None, **kwargs: Any) -> None:
         if tuning is not None:
             tuning = {'objective': 'distill', **tuning}
-            if tuning['objective'] != 'distill':
+            if tuning['objective'] not in ('distill', 'features'):
                 raise InputError(f"MSPEFeatureModel has no head, and tuning.objective={tuning['objective']!r} needs one: "
                                  "set tuning.objective='distill'")
         super().__init__(*args, tuning=tuning, **kwargs)

@@ -100,7 +100,7 @@ class TimmClassifier(BaseModel):
 class MSPEClassifier(TunedModel, TimmClassifier):
     """A timm transformer with the MSPE layer, its freezing and its objectives.
 
-    Without labels (``tuning=dict(objective='distill')``), the logits are compared.
+    Without labels, the logits are compared (``tuning=dict(objective='distill')``) or all tokens (``'features'``).
 
     Args:
         tuning: See :class:`~mspe_mm.tuning.tuned_model.TunedModel`.
@@ -130,6 +130,10 @@ class MSPEClassifier(TunedModel, TimmClassifier):
     def outputs(self, images: Tensor) -> Outputs:
         """Logits (B, classes)."""
         return Outputs(self.backbone(images))
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """What timm's ``forward_features`` returns: tokens (B, N, D), or a map of hierarchical models."""
+        return [self.backbone.forward_features(images)]
 
     def predict_each(self, images: Sequence[Tensor], data_samples: list[BaseDataElement]) -> list[BaseDataElement]:
         """Predictions for images (1, C, h, w) of any sizes, which share one pass through the encoder."""

@@ -17,7 +17,7 @@ IMAGES_SEEN = 12_000
 WARM_UP = 50    # steps
 STAGES = 5
 """How often a tuning is validated and saved."""
-RELATIVE_RATE = 0.02
+RELATIVE_RATE = 0.01
 """The learning rate, as a share of the root mean square of the pretrained kernel. A step of AdamW changes a weight by about
 the learning rate, whatever the model; weights of models differ by orders of magnitude."""
 USUAL_WEIGHT = 0.05

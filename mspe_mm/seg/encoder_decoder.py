@@ -23,7 +23,7 @@ _cut_from: CallScope[Tensor | None] = CallScope(None)    # the image that slidin
 class MSPEEncoderDecoder(TunedModel, EncoderDecoder):
     """``EncoderDecoder`` with the MSPE layer, its freezing and its objectives.
 
-    Without annotations (``tuning=dict(objective='distill')``), the logits are compared.
+    Without annotations, the logits are compared (``tuning=dict(objective='distill')``) or the features (``'features'``).
 
     Sliding windows follow the image: on one that is a quarter of what the test pipeline resizes larger images to, they are a
     quarter as large. ``test_cfg.scale`` is that size, (width, height) as in ``Resize``; without it, windows only shrink to
@@ -42,10 +42,11 @@ class MSPEEncoderDecoder(TunedModel, EncoderDecoder):
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        compares = self.tuning is not None and self.tuning.objective != 'task'
+        compares = self.tuning is not None and self.tuning.objective in ('distill', 'both')
         if compares and getattr(type(self.decode_head), 'loss', None) is not BaseDecodeHead.loss:
             raise InputError(f'tuning.objective={self.tuning.objective!r} compares logits, and '
-                             f"{type(self.decode_head).__name__} has none for each pixel: set model.tuning.objective='task'")
+                             f"{type(self.decode_head).__name__} has none for each pixel: set model.tuning.objective='task' "
+                             "or 'features'")
 
     @staticmethod
     def is_annotated(data_sample: SegDataSample) -> bool:

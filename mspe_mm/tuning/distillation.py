@@ -18,8 +18,10 @@ from torch import Tensor
 from ..layers.patch_embed import MultiScalePatchEmbed
 from .early_backward import Losses
 
-OBJECTIVES = ('task', 'distill', 'both')
-"""``'task'``: the host's losses. ``'distill'``: the distance to the teacher. ``'both'``: their sum, of the same pass."""
+OBJECTIVES = ('task', 'distill', 'both', 'features')
+"""``'task'``: the host's losses. ``'distill'``: the distance of the outputs to the teacher's. ``'both'``: their sum, of the
+same pass. ``'features'``: the distance of the features that the heads see to the teacher's; heads do not run."""
+
 
 def check_objective(objective: str) -> None:
     """Raise a ValueError that lists the choices if ``objective`` is none of them."""

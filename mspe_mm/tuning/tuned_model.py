@@ -12,7 +12,7 @@ from ..layers.patch_embed import MultiScalePatchEmbed
 from ..models.adapter_on_load import AdapterOnLoad
 from ..models.convert import convert_patch_embed, following_base
 from ..models.find import has_patch_embed, patch_embed_name
-from .distillation import distillation_loss, logit_distance
+from .distillation import distillation_loss, feature_distance, logit_distance
 from .early_backward import Losses
 from .factory import Objective, build_objective
 from .freezing import freeze_all_but_kernels, tuning_mode
@@ -117,6 +117,10 @@ class TunedModel(_Host):
         """A forward pass of the host's model on images (B, C, h, w), up to the outputs that are compared."""
         raise NotImplementedError(f'{type(self).__name__} cannot be compared with a teacher')
 
+    def features(self, images: Tensor) -> Sequence[Tensor]:
+        """The features that the host's heads see of images (B, C, h, w): levels (B, D, rows, columns) or tokens (B, N, D)."""
+        return self.extract_feat(images)    # type: ignore[operator]    # mmseg's and mmdet's
+
     def losses_from(self, outputs: Outputs, data_samples: Any) -> Losses:
         """The host's losses by name, of the forward pass that made ``outputs``."""
         raise NotImplementedError(f'{type(self).__name__} cannot be compared with a teacher')
@@ -219,14 +223,16 @@ class TunedModel(_Host):
         self._check_batch(self.tuning, inputs, data_samples)
         layer, objective = self.mspe_layer, self.tuning.objective
         task_loss: Callable[[Tensor], Losses] = host_loss
-        if objective != 'task':
+        if objective == 'features':
+            task_loss = distillation_loss(layer, inputs, lambda x: Outputs(self.features(x)), feature_distance)
+        elif objective != 'task':
             task_losses = (lambda outputs: self.losses_from(outputs, data_samples)) if objective == 'both' else None
             task_loss = distillation_loss(layer, inputs, self.outputs, self.distance, task_losses)
         return self.tuning(layer, inputs, task_loss, model=self)
 
     def _check_batch(self, tuning: Objective, images: Tensor, data_samples: Sequence) -> None:
         objective, layer, size = tuning.objective, self.mspe_layer, tuple(images.shape[-2:])
-        if objective != 'distill' and not all(map(self.is_annotated, data_samples)):
+        if objective in ('task', 'both') and not all(map(self.is_annotated, data_samples)):
             raise InputError(f'the training data has no annotations, and tuning.objective={objective!r} needs them: set '
                              "tuning.objective='distill', or load annotations in the training pipeline")
         if tuning.at_base and size != layer.base_resolution:

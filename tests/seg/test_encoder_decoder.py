@@ -323,6 +323,24 @@ def test_without_annotations_there_is_a_distance_alone():
     assert list(losses) == ['k4.loss_distill', 'k8.loss_distill', 'k12.loss_distill']
 
 
+@every_head
+def test_features_are_compared_without_annotations_and_without_heads(head):
+    data = batch()
+    for sample in data['data_samples']:
+        del sample.gt_sem_seg
+    model = randomize(mspe_model(head, dict(objective='features', sampling='native'))).train()
+    images = model.data_preprocessor(data, training=True)['inputs']
+    model.decode_head.register_forward_pre_hook(lambda *_: pytest.fail('the head ran'))
+    losses, layer = model(images, data['data_samples'], mode='loss'), model.mspe_layer
+    assert list(losses) == ['k4.loss_distill', 'k8.loss_distill', 'k12.loss_distill']
+    with torch.no_grad():
+        teacher = model.extract_feat(images)
+        for size, loss in zip((4, 8, 12), losses.values()):
+            small = layer.downsampling.resize(images, tuple(size * tokens for tokens in layer.grid_size))
+            levels = [(s - t).square().sum() / t.square().sum() for s, t in zip(model.extract_feat(small), teacher)]
+            assert loss.item() == pytest.approx(sum(levels).item() / len(levels), rel=1e-5)
+
+
 def test_a_head_without_logits_is_refused():
     config = stock_config()
     config.update(type='MSPEEncoderDecoder', tuning=dict(objective='distill'), auxiliary_head=None)
@@ -332,6 +350,8 @@ def test_a_head_without_logits_is_refused():
         loss_decode=LOSS)
     with pytest.raises(InputError, match=r'distill.*compares logits, and PointHead has none'):
         MODELS.build(config)
+    config['tuning'] = dict(objective='features')
+    assert MODELS.build(config).tuning.objective == 'features'
 
 
 RANK = '''

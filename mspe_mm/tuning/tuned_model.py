@@ -118,7 +118,7 @@ class TunedModel(_Host):
         raise NotImplementedError(f'{type(self).__name__} cannot be compared with a teacher')
 
     def features(self, images: Tensor) -> Sequence[Tensor]:
-        """The features that the host's heads see of images (B, C, h, w): levels (B, D, rows, columns) or tokens (B, N, D)."""
+        """What the heads see of images (B, C, h, w): levels (B, D, rows, columns), or tokens (B, N, D)."""
         return self.extract_feat(images)    # type: ignore[operator]    # mmseg's and mmdet's
 
     def losses_from(self, outputs: Outputs, data_samples: Any) -> Losses:

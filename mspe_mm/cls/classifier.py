@@ -129,7 +129,9 @@ class MSPEClassifier(TunedModel, TimmClassifier):
 
     def outputs(self, images: Tensor) -> Outputs:
         """Logits (B, classes)."""
-        return Outputs(self.backbone(images))
+        tokens = self.backbone.forward_features(images)
+        logits = self.backbone.forward_head(tokens)
+        return Outputs(logits, logits, [tokens])
 
     def features(self, images: Tensor) -> list[Tensor]:
         """What timm's ``forward_features`` returns: tokens (B, N, D), or a map of hierarchical models."""
@@ -142,7 +144,7 @@ class MSPEClassifier(TunedModel, TimmClassifier):
 
     def losses_from(self, outputs: Outputs, data_samples: list[BaseDataElement]) -> dict[str, Tensor]:
         """Cross entropy."""
-        return classification_loss(outputs.compared, data_samples)
+        return classification_loss(outputs.context, data_samples)
 
 
 def classification_loss(logits: Tensor, data_samples: list[BaseDataElement]) -> dict[str, Tensor]:

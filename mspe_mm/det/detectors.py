@@ -77,7 +77,8 @@ class MultiResolutionDetectorMixin(FullPrecisionHeadsMixin, TunedModel):
 
     def outputs(self, images: Tensor) -> Outputs:
         """The features that the heads see, level by level."""
-        return Outputs(self.extract_feat(images), images)
+        features = self.extract_feat(images)
+        return Outputs(features, images, features)
 
     def losses_from(self, outputs: Outputs, data_samples: SampleList) -> dict:
         """The host's losses of these features."""

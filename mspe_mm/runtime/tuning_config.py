@@ -44,7 +44,7 @@ def tuning_config(cfg: Config, checkpoint: str) -> Config:
         raise InputError(f'{cfg.filename or "the config"} has no train_dataloader: give the config that the model '
                          'was trained with')
     cfg.model.tuning = dict(
-        type='MixedResolutionObjective', objective='both' if _has_logits(cfg) else 'task', sampling='partition')
+        type='MixedResolutionObjective', objective='task+features' if _has_logits(cfg) else 'task', sampling='partition')
     for part in (cfg.model, cfg.model.get('backbone') or {}):
         part.update({key: None for key in ('pretrained', 'init_cfg', 'checkpoint') if part.get(key)})    # load_from has all
     _set_schedule(cfg, loader.get('batch_size', 1))
@@ -56,7 +56,7 @@ def tuning_config(cfg: Config, checkpoint: str) -> Config:
 
 
 def _has_logits(cfg: Config) -> bool:
-    """Whether a model is a segmentor whose head has logits that can be compared with a teacher's."""
+    """Whether a model is a segmentor whose head has logits for each pixel: ``'task+features'`` needs its losses of them."""
     head = cfg.model.get('decode_head')
     if not isinstance(head, dict):
         return False

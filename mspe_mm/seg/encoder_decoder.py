@@ -42,11 +42,10 @@ class MSPEEncoderDecoder(TunedModel, EncoderDecoder):
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        compares = self.tuning is not None and self.tuning.objective in ('distill', 'both')
+        compares = self.tuning is not None and self.tuning.objective not in ('task', 'features')
         if compares and getattr(type(self.decode_head), 'loss', None) is not BaseDecodeHead.loss:
-            raise InputError(f'tuning.objective={self.tuning.objective!r} compares logits, and '
-                             f"{type(self.decode_head).__name__} has none for each pixel: set model.tuning.objective='task' "
-                             "or 'features'")
+            raise InputError(f'tuning.objective={self.tuning.objective!r} needs logits for each pixel, and '
+                             f"{type(self.decode_head).__name__} has none: set model.tuning.objective='task' or 'features'")
 
     @staticmethod
     def is_annotated(data_sample: SegDataSample) -> bool:
@@ -57,7 +56,7 @@ class MSPEEncoderDecoder(TunedModel, EncoderDecoder):
         """The decode head's logits (B, classes, rows, columns), on its own grid."""
         features = self.extract_feat(images)
         decoded = self.decode_head(features)
-        return Outputs(decoded[0] if isinstance(decoded, tuple) else decoded, (features, decoded))
+        return Outputs(decoded[0] if isinstance(decoded, tuple) else decoded, (features, decoded), features)
 
     def encode_decode(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
         """The host's, of a whole image or a sliding window."""

@@ -9,6 +9,7 @@ image's size.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -18,9 +19,10 @@ from torch import Tensor
 from ..layers.patch_embed import MultiScalePatchEmbed
 from .early_backward import Losses
 
-OBJECTIVES = ('task', 'distill', 'both', 'features')
+OBJECTIVES = ('task', 'distill', 'both', 'features', 'task+features')
 """``'task'``: the host's losses. ``'distill'``: the distance of the outputs to the teacher's. ``'both'``: their sum, of the
-same pass. ``'features'``: the distance of the features that the heads see to the teacher's; heads do not run."""
+same pass. ``'features'``: the distance of the features that the heads see to the teacher's; heads do not run.
+``'task+features'``: the host's losses and that distance, of the same pass."""
 
 
 def check_objective(objective: str) -> None:
@@ -30,32 +32,33 @@ def check_objective(objective: str) -> None:
 
 
 def distillation_loss(patch_embed: MultiScalePatchEmbed, images: Tensor, outputs: Callable[[Tensor], Any],
-                      distance: Callable[[Any, Any], Tensor],
-                      task_losses: Callable[[Any], Losses] | None = None) -> Callable[[Tensor], Losses]:
+                      distance: Callable[[Any, Any], Tensor], task_losses: Callable[[Any], Losses] | None = None,
+                      compared: Callable[[Any], Any] = attrgetter('compared')) -> Callable[[Tensor], Losses]:
     """The loss of a student: its distance to the teacher on ``images``, as ``loss_distill``.
 
     Args:
         patch_embed: The layer inside the model that ``outputs`` runs.
         images: (B, C, H, W) at the base resolution. The teacher sees them at once, without gradient.
-        outputs: A forward pass of the model; the attribute ``compared`` of its result is compared.
-        distance: Maps the ``compared`` outputs of student and teacher to a scalar.
+        outputs: A forward pass of the model.
+        distance: Maps what is compared of student and teacher to a scalar.
         task_losses: Maps the outputs of a pass to the host's losses, which are added (the objective ``'both'``).
+        compared: What of the outputs is compared, by default their attribute of that name.
 
     Returns:
         A function that maps the images (B, C, h, w) of a student to its losses, for
         :class:`~mspe_mm.tuning.kernel_objective.MultiResolutionObjective`.
     """
     with torch.no_grad(), patch_embed.pretrained_only():
-        teacher = outputs(images).compared
+        teacher = compared(outputs(images))
 
     def loss(images: Tensor) -> Losses:
         student = outputs(images)
         losses = {} if task_losses is None else task_losses(student)
-        compared = student.compared
+        given = compared(student)
         height, width = images.shape[-2:]
         if patch_embed.grid_for((height, width)) != patch_embed.grid_size:
-            compared = on_grid_of(teacher, compared)
-        return {**losses, 'loss_distill': distance(compared, teacher)}
+            given = on_grid_of(teacher, given)
+        return {**losses, 'loss_distill': distance(given, teacher)}
 
     return loss
 

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
@@ -25,10 +26,12 @@ class Outputs(NamedTuple):
     Attributes:
         compared: The outputs in which student and teacher are compared: logits, or the features of several levels.
         context: All else that :meth:`TunedModel.losses_from` needs for the host's losses of the same pass.
+        features: What the heads saw in this pass, for the objective ``'task+features'``.
     """
 
     compared: Any
     context: Any = None
+    features: Sequence[Tensor] = ()
 
 
 if TYPE_CHECKING:
@@ -222,17 +225,23 @@ class TunedModel(_Host):
             return host_loss(inputs)
         self._check_batch(self.tuning, inputs, data_samples)
         layer, objective = self.mspe_layer, self.tuning.objective
+        def task_losses(outputs: Outputs) -> Losses:
+            return self.losses_from(outputs, data_samples)
+
         task_loss: Callable[[Tensor], Losses] = host_loss
         if objective == 'features':
             task_loss = distillation_loss(layer, inputs, lambda x: Outputs(self.features(x)), feature_distance)
+        elif objective == 'task+features':
+            task_loss = distillation_loss(
+                layer, inputs, self.outputs, feature_distance, task_losses, attrgetter('features'))
         elif objective != 'task':
-            task_losses = (lambda outputs: self.losses_from(outputs, data_samples)) if objective == 'both' else None
-            task_loss = distillation_loss(layer, inputs, self.outputs, self.distance, task_losses)
+            task_loss = distillation_loss(
+                layer, inputs, self.outputs, self.distance, task_losses if objective == 'both' else None)
         return self.tuning(layer, inputs, task_loss, model=self)
 
     def _check_batch(self, tuning: Objective, images: Tensor, data_samples: Sequence) -> None:
         objective, layer, size = tuning.objective, self.mspe_layer, tuple(images.shape[-2:])
-        if objective in ('task', 'both') and not all(map(self.is_annotated, data_samples)):
+        if objective not in ('distill', 'features') and not all(map(self.is_annotated, data_samples)):
             raise InputError(f'the training data has no annotations, and tuning.objective={objective!r} needs them: set '
                              "tuning.objective='distill', or load annotations in the training pipeline")
         if tuning.at_base and size != layer.base_resolution:

@@ -16,8 +16,8 @@ from mspe_mm.runtime.tuning_config import IMAGES_SEEN, changes, fit_to_layer, tu
 
 SEG, DET = (Path(host.__file__).parent / '.mim/configs' for host in (mmseg, mmdet))
 SMALL = [    # config, base resolution, patch size, kernel policy, objective
-    (SEG / 'segformer/segformer_mit-b0_8xb2-160k_ade20k-512x512.py', (512, 512), 4, 'isotropic', 'both'),
-    (SEG / 'segmenter/segmenter_vit-t_mask_8xb1-160k_ade20k-512x512.py', (512, 512), 16, 'fixed', 'both'),
+    (SEG / 'segformer/segformer_mit-b0_8xb2-160k_ade20k-512x512.py', (512, 512), 4, 'isotropic', 'task+features'),
+    (SEG / 'segmenter/segmenter_vit-t_mask_8xb1-160k_ade20k-512x512.py', (512, 512), 16, 'fixed', 'task+features'),
     (DET / 'pvt/retinanet_pvtv2-b0_fpn_1x_coco.py', (1344, 1344), 4, 'fixed', 'task')]
 LARGE = [    # config, base resolution, type of the backbone
     (SEG / 'setr/setr_vit-l_mla_8xb2-160k_ade20k-512x512.py', (512, 512), 'MSPEViT'),

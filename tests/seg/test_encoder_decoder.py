@@ -348,7 +348,7 @@ def test_a_head_without_logits_is_refused():
     config['decode_head'] = dict(
         type='PointHead', in_channels=[16], in_index=[3], channels=8, num_classes=CLASSES, align_corners=False,
         loss_decode=LOSS)
-    with pytest.raises(InputError, match=r'distill.*compares logits, and PointHead has none'):
+    with pytest.raises(InputError, match=r'distill.*needs logits for each pixel, and PointHead has none'):
         MODELS.build(config)
     config['tuning'] = dict(objective='features')
     assert MODELS.build(config).tuning.objective == 'features'

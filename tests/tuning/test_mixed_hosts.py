@@ -62,7 +62,8 @@ hosts = pytest.mark.parametrize('host', [
 
 
 @hosts
-@pytest.mark.parametrize(('objective', 'passes'), [('task', 1), ('distill', 2), ('both', 2), ('features', 2)])
+@pytest.mark.parametrize(('objective', 'passes'), [('task', 1), ('distill', 2), ('both', 2), ('features', 2),
+                                                      ('task+features', 2)])
 def test_a_mixed_step_has_the_hosts_losses_and_moves_the_kernels_alone(host, objective, passes):
     model, data, names = host(objective)
     model.train()
@@ -74,7 +75,7 @@ def test_a_mixed_step_has_the_hosts_losses_and_moves_the_kernels_alone(host, obj
     # Each pass has the whole batch; the layer's own calls, a resolution each, lie inside of the last one.
     assert [count for count in seen if count == IMAGES] == [IMAGES] * passes
     assert {name for name in losses if 'loss' in name} == {
-        *(names if objective in ('task', 'both') else []), *(['loss_distill'] if objective != 'task' else [])}
+        *(names if 'features' != objective != 'distill' else []), *(['loss_distill'] if objective != 'task' else [])}
 
     total, _ = model.parse_losses(losses)
     assert torch.isfinite(total)
@@ -85,7 +86,7 @@ def test_a_mixed_step_has_the_hosts_losses_and_moves_the_kernels_alone(host, obj
 
 
 @hosts
-@pytest.mark.parametrize('objective', ['distill', 'features'])
+@pytest.mark.parametrize('objective', ['distill', 'features', 'task+features'])
 def test_the_teacher_sees_the_images_at_the_base_resolution(host, objective):
     model, data, _ = host(objective)
     model.train()

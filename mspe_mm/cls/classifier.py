@@ -128,10 +128,12 @@ class MSPEClassifier(TunedModel, TimmClassifier):
         return 'gt_label' in data_sample
 
     def outputs(self, images: Tensor) -> Outputs:
-        """Logits (B, classes)."""
+        """Logits (B, classes), and for ``'task+features'`` the tokens, too."""
+        if self.tuning is None or self.tuning.objective != 'task+features':
+            logits = self.backbone(images)
+            return Outputs(logits, logits)
         tokens = self.backbone.forward_features(images)
-        logits = self.backbone.forward_head(tokens)
-        return Outputs(logits, logits, [tokens])
+        return Outputs(None, self.backbone.forward_head(tokens), [tokens])
 
     def features(self, images: Tensor) -> list[Tensor]:
         """What timm's ``forward_features`` returns: tokens (B, N, D), or a map of hierarchical models."""

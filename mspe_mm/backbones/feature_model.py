@@ -116,8 +116,12 @@ class MSPEFeatureModel(TunedModel, FeatureModel):
         """The base resolution (height, width) in pixels, likewise."""
         return self.mspe_layer.base_resolution
 
-    def outputs(self, images: Tensor) -> Outputs:
+    def head_inputs(self, images: Tensor) -> list[Tensor]:
         """The features of images (B, C, h, w)."""
+        return self.features(images)
+
+    def outputs(self, images: Tensor) -> Outputs:
+        """The same."""
         return Outputs(self.features(images))
 
     def predict_each(self, images: Sequence[Tensor], data_samples: list[BaseDataElement]) -> list[BaseDataElement]:

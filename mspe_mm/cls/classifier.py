@@ -135,7 +135,7 @@ class MSPEClassifier(TunedModel, TimmClassifier):
         tokens = self.backbone.forward_features(images)
         return Outputs(None, self.backbone.forward_head(tokens), [tokens])
 
-    def features(self, images: Tensor) -> list[Tensor]:
+    def head_inputs(self, images: Tensor) -> list[Tensor]:
         """What timm's ``forward_features`` returns: tokens (B, N, D), or a map of hierarchical models."""
         return [self.backbone.forward_features(images)]
 

@@ -120,7 +120,7 @@ class TunedModel(_Host):
         """A forward pass of the host's model on images (B, C, h, w), up to the outputs that are compared."""
         raise NotImplementedError(f'{type(self).__name__} cannot be compared with a teacher')
 
-    def features(self, images: Tensor) -> Sequence[Tensor]:
+    def head_inputs(self, images: Tensor) -> Sequence[Tensor]:
         """What the heads see of images (B, C, h, w): levels (B, D, rows, columns), or tokens (B, N, D)."""
         return self.extract_feat(images)    # type: ignore[operator]    # mmseg's and mmdet's
 
@@ -230,7 +230,7 @@ class TunedModel(_Host):
 
         task_loss: Callable[[Tensor], Losses] = host_loss
         if objective == 'features':
-            task_loss = distillation_loss(layer, inputs, lambda x: Outputs(self.features(x)), feature_distance)
+            task_loss = distillation_loss(layer, inputs, lambda x: Outputs(self.head_inputs(x)), feature_distance)
         elif objective == 'task+features':
             task_loss = distillation_loss(
                 layer, inputs, self.outputs, feature_distance, task_losses, attrgetter('features'))

@@ -121,7 +121,9 @@ def step(model: nn.Module, cfg: Config) -> set[str]:
     settings = copy.deepcopy(cfg.optim_wrapper)
     settings.type = 'OptimWrapper'    # AMP is for GPUs
     optim_wrapper = build_optim_wrapper(model, settings)
-    assert model.train().train_step(batch(cfg, cfg.model.backbone.img_size), optim_wrapper)['loss'].isfinite()
+    # Six images: in a step that mixes resolutions, one for each kernel.
+    images = {key: values * 3 for key, values in batch(cfg, cfg.model.backbone.img_size).items()}
+    assert model.train().train_step(images, optim_wrapper)['loss'].isfinite()
     return {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
 
 
@@ -174,7 +176,7 @@ def test_the_twin_is_the_model_of_the_recipe_and_loads_what_it_saves(recipe):
     base, twin = load(recipe), load(twin_of(recipe))
     assert twin.model.type == f'MSPE{base.model.type}'
     own = dict(type=None, tuning=None)
-    layer = dict.fromkeys(['kernel_sizes', 'kernel_policy', 'downsampling', 'pretrained'])
+    layer = dict.fromkeys(['kernel_sizes', 'context', 'kernel_policy', 'downsampling', 'pretrained'])
     assert {**twin.model, **own, 'backbone': {**twin.model.backbone, **layer}} == {
         **base.model, **own, 'backbone': {**base.model.backbone, **layer}}
     length = base.train_cfg.get('max_iters') or base.train_cfg.max_epochs

@@ -151,7 +151,7 @@ def test_detectors_and_segmentors_refuse_the_adapters_of_each_other(tmp_path):
     config.backbone.update(embed_dims=4, num_layers=[1] * 4, num_heads=[1, 1, 2, 2], _scope_='mmseg')
     config.decode_head.update(in_channels=[4, 4, 8, 8], channels=8, norm_cfg=dict(type='BN'), _scope_='mmseg')
     config.data_preprocessor.update(size=BASE, _scope_='mmseg')
-    config.patch_embed.base_resolution = BASE
+    config.patch_embed = dict(base_resolution=BASE, kernel_sizes=(1, 2, 3, 4))    # as the detector's
     del config.type
     segmentor = MSPEEncoderDecoder(**config)
     layers = [find_patch_embed(model) for model in (detector, segmentor)]

@@ -96,7 +96,7 @@ def test_a_stock_checkpoint_loads_strictly_and_predicts_bit_for_bit_at_the_base_
 
 @every_config
 def test_one_step_of_tuning_moves_the_kernels_alone(name):
-    model = mspe_model(name)
+    model = mspe_model(name, tuning=dict())    # a pass for each kernel
     model.load_state_dict(stock_model(name).state_dict(), strict=True)
     before = copy.deepcopy(model.state_dict())
     optim_wrapper = build_optim_wrapper(model, dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.05)))

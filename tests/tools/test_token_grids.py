@@ -132,7 +132,7 @@ def test_the_recipe_of_budgets_is_complete():
     settings = {key: cfg.model.backbone[key] for key in ('kernel_sizes', 'context', 'token_grids')}
     layer = MultiScalePatchEmbed(embed_dims=1, grid_size=(15, 20), **settings)
     assert layer.own_kernels() == {(15, 20): [0, 1, 2, 3, 4, 5, 6], (8, 11): [0, 1, 2, 3, 4, 5, 6, 7]}
-    assert build_objective(cfg.model.tuning).objective == 'distill'
+    assert build_objective(cfg.model.tuning).objective == 'features'
     assert cfg.find_unused_parameters    # a step uses the kernels of one grid
     assert dict(type='AdapterHook') in cfg.custom_hooks
     assert 'momentum' not in cfg.optim_wrapper.optimizer

@@ -20,7 +20,7 @@ def default_kernel_sizes(patch_size: int) -> tuple[int, ...]:
 
     The paper's (4, 8, 12, 16) for 16; (4, 7, 11, 14) for 14; (1, 2, 3, 4) for 4.
     """
-    return tuple(sorted({max(1, (2 * patch_size * quarters + 4) // 8) for quarters in (1, 2, 3, 4)}))
+    return _sixteenths(patch_size, (4, 8, 12, 16))
 
 
 def dense_kernel_sizes(patch_size: int) -> tuple[int, ...]:
@@ -29,8 +29,12 @@ def dense_kernel_sizes(patch_size: int) -> tuple[int, ...]:
     (2, 3, 4, 6, 8, 12, 16) for 16; (2, 3, 4, 5, 7, 11, 14) for 14; (1, 2, 3, 4) for 4. For tuning at an eighth of the base
     resolution, too: docs/results.md.
     """
-    sixteenths = (2, 3, 4, 6, 8, 12, 16)
-    return tuple(sorted({max(1, (2 * patch_size * part + 16) // 32) for part in sixteenths}))
+    return _sixteenths(patch_size, (2, 3, 4, 6, 8, 12, 16))
+
+
+def _sixteenths(patch_size: int, parts: Sequence[int]) -> tuple[int, ...]:
+    """Sixteenths of ``patch_size`` in whole pixels (halves up), from 1, ascending and without repeats."""
+    return tuple(sorted({max(1, (2 * patch_size * part + 16) // 32) for part in parts}))
 
 
 def fit_kernel(image_size: tuple[int, int], grid_size: tuple[int, int], patch_size: int,

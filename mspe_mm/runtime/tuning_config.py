@@ -20,8 +20,6 @@ STAGES = 5
 RELATIVE_RATE = 0.01
 """The learning rate, as a share of the root mean square of the pretrained kernel. A step of AdamW changes a weight by about
 the learning rate, whatever the model; weights of models differ by orders of magnitude."""
-USUAL_WEIGHT = 0.05
-"""The root mean square of the kernels that the recipes were measured with."""
 VALIDATION_LOOP = dict(type='MultiResolutionValLoop', scales=['1/4', '1/2'], num_images=200)
 
 
@@ -69,7 +67,7 @@ def _set_schedule(cfg: Config, batch_size: int) -> None:
     length = stage * STAGES
     cfg.optim_wrapper = dict(
         type='OptimWrapper', constructor='FanInOptimWrapperConstructor',
-        optimizer=dict(type='AdamW', lr=RELATIVE_RATE * USUAL_WEIGHT, weight_decay=0.), clip_grad=dict(max_norm=1.))
+        optimizer=dict(type='AdamW', weight_decay=0.), clip_grad=dict(max_norm=1.))
     if cfg.get('auto_scale_lr'):
         cfg.auto_scale_lr.enable = False    # AdamW's rate is not proportional to the batch
     cfg.param_scheduler = [

@@ -56,7 +56,7 @@ class MSPEEncoderDecoder(TunedModel, EncoderDecoder):
         """The decode head's logits (B, classes, rows, columns), on its own grid."""
         features = self.extract_feat(images)
         decoded = self.decode_head(features)
-        return Outputs(decoded[0] if isinstance(decoded, tuple) else decoded, (features, decoded), features)
+        return Outputs(decoded[0] if isinstance(decoded, tuple) else decoded, decoded, features)
 
     def encode_decode(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
         """The host's, of a whole image or a sliding window."""
@@ -95,10 +95,9 @@ class MSPEEncoderDecoder(TunedModel, EncoderDecoder):
 
     def losses_from(self, outputs: Outputs, data_samples: SampleList) -> dict:
         """The losses of the decode head and the auxiliary heads."""
-        features, decoded = outputs.context
-        losses = add_prefix(self.decode_head.loss_by_feat(decoded, data_samples), 'decode')
+        losses = add_prefix(self.decode_head.loss_by_feat(outputs.context, data_samples), 'decode')
         if self.with_auxiliary_head:
-            losses.update(self._auxiliary_head_forward_train(features, data_samples))
+            losses.update(self._auxiliary_head_forward_train(outputs.features, data_samples))
         return losses
 
 

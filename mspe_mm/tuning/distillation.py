@@ -9,7 +9,6 @@ image's size.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from operator import attrgetter
 from typing import Any
 
 import torch
@@ -32,33 +31,32 @@ def check_objective(objective: str) -> None:
 
 
 def distillation_loss(patch_embed: MultiScalePatchEmbed, images: Tensor, outputs: Callable[[Tensor], Any],
-                      distance: Callable[[Any, Any], Tensor], task_losses: Callable[[Any], Losses] | None = None,
-                      compared: Callable[[Any], Any] = attrgetter('compared')) -> Callable[[Tensor], Losses]:
+                      distance: Callable[[Any, Any], Tensor],
+                      task_losses: Callable[[Any], Losses] | None = None) -> Callable[[Tensor], Losses]:
     """The loss of a student: its distance to the teacher on ``images``, as ``loss_distill``.
 
     Args:
         patch_embed: The layer inside the model that ``outputs`` runs.
         images: (B, C, H, W) at the base resolution. The teacher sees them at once, without gradient.
-        outputs: A forward pass of the model.
-        distance: Maps what is compared of student and teacher to a scalar.
+        outputs: A forward pass of the model; the attribute ``compared`` of its result is compared.
+        distance: Maps the ``compared`` outputs of student and teacher to a scalar.
         task_losses: Maps the outputs of a pass to the host's losses, which are added (the objective ``'both'``).
-        compared: What of the outputs is compared, by default their attribute of that name.
 
     Returns:
         A function that maps the images (B, C, h, w) of a student to its losses, for
         :class:`~mspe_mm.tuning.kernel_objective.MultiResolutionObjective`.
     """
     with torch.no_grad(), patch_embed.pretrained_only():
-        teacher = compared(outputs(images))
+        teacher = outputs(images).compared
 
     def loss(images: Tensor) -> Losses:
         student = outputs(images)
         losses = {} if task_losses is None else task_losses(student)
-        given = compared(student)
+        compared = student.compared
         height, width = images.shape[-2:]
         if patch_embed.grid_for((height, width)) != patch_embed.grid_size:
-            given = on_grid_of(teacher, given)
-        return {**losses, 'loss_distill': distance(given, teacher)}
+            compared = on_grid_of(teacher, compared)
+        return {**losses, 'loss_distill': distance(compared, teacher)}
 
     return loss
 

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
@@ -225,6 +224,11 @@ class TunedModel(_Host):
             return host_loss(inputs)
         self._check_batch(self.tuning, inputs, data_samples)
         layer, objective = self.mspe_layer, self.tuning.objective
+
+        def by_features(images: Tensor) -> Outputs:
+            outputs = self.outputs(images)
+            return outputs._replace(compared=outputs.features)
+
         def task_losses(outputs: Outputs) -> Losses:
             return self.losses_from(outputs, data_samples)
 
@@ -232,8 +236,7 @@ class TunedModel(_Host):
         if objective == 'features':
             task_loss = distillation_loss(layer, inputs, lambda x: Outputs(self.head_inputs(x)), feature_distance)
         elif objective == 'task+features':
-            task_loss = distillation_loss(
-                layer, inputs, self.outputs, feature_distance, task_losses, attrgetter('features'))
+            task_loss = distillation_loss(layer, inputs, by_features, feature_distance, task_losses)
         elif objective != 'task':
             task_loss = distillation_loss(
                 layer, inputs, self.outputs, self.distance, task_losses if objective == 'both' else None)

@@ -75,7 +75,7 @@ def test_a_mixed_step_has_the_hosts_losses_and_moves_the_kernels_alone(host, obj
     # Each pass has the whole batch; the layer's own calls, a resolution each, lie inside of the last one.
     assert [count for count in seen if count == IMAGES] == [IMAGES] * passes
     assert {name for name in losses if 'loss' in name} == {
-        *(names if 'features' != objective != 'distill' else []), *(['loss_distill'] if objective != 'task' else [])}
+        *(names if objective not in ('distill', 'features') else []), *(['loss_distill'] if objective != 'task' else [])}
 
     total, _ = model.parse_losses(losses)
     assert torch.isfinite(total)

@@ -1,10 +1,14 @@
-# A small ViTDet Mask R-CNN, trained from scratch on the synthetic detection set at 192 x 192: a base model for
-# vitdet_mspe_synthetic.py that is tested on images which it has not seen.
+# A small ViTDet Mask R-CNN on the synthetic detection set at 192 x 192, with the backbone that setr_vitdet_synthetic.py
+# pretrains: a base model for vitdet_mspe_synthetic.py that is tested on images which it has not seen.
 _base_ = [
     './_base_/models/vitdet_mask-rcnn_synthetic.py', './_base_/datasets/synthetic_detection.py',
     './_base_/default_runtime_det.py'
 ]
-max_epochs = 8
+model = dict(
+    backbone=dict(
+        init_cfg=dict(
+            type='Pretrained', checkpoint='work_dirs/setr_vitdet_synthetic/epoch_5.pth', prefix='backbone.')))
+max_epochs = 3
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05),

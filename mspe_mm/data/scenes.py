@@ -16,7 +16,7 @@ from .textures import box, checkers, cross, diagonals, disc, dots, dunes, grain,
 
 SPLITS = ('train', 'val')
 MIN_SIZE = 32    # pixels; the largest objects of draw_scene still fit
-CROWD_RADII = (12, 54)    # pixels, of the smallest and of the largest object of a crowd
+CROWD_RADII = (16, 56)    # pixels, of the smallest and of the largest object of a crowd
 
 
 class Scene(NamedTuple):
@@ -88,8 +88,9 @@ def draw_crowd(size: tuple[int, int], seed: int, split: str, index: int) -> Scen
 
     Arguments and errors are those of :func:`draw_scene`; the image depends on the arguments alone. Radii spread evenly on a
     logarithmic scale over :data:`CROWD_RADII`. A texture is as coarse as its object is large, as on nearer and farther
-    objects: about three periods fit in it, and so a low resolution hides the textures of small objects first. Objects are
-    drawn from large to small, and at least half of each stays visible.
+    objects: two to four periods fit in it, and so a low resolution hides the textures of small objects first. At a quarter of
+    the resolution the finest texture of the smallest object still has its two pixels a period. Objects are drawn from large
+    to small, and at least half of each stays visible.
     """
     rng = _generator(size, seed, split, index, 2)
     height, width = size
@@ -109,7 +110,7 @@ def draw_crowd(size: tuple[int, int], seed: int, split: str, index: int) -> Scen
         left_over = visible - np.bincount(instances[window][mask], minlength=len(drawn))
         if not mask.any() or (2 * left_over < drawn)[1:].any():
             continue    # outside, or it would hide too much of another
-        coarseness = radius / 10
+        coarseness = radius / 8
         image[window][mask] = paint(texture(y / coarseness, x / coarseness, rng)[mask], _COLOURS[shape], rng)
         semantic[window][mask] = len(_GROUNDS) + label
         instances[window][mask] = len(drawn)

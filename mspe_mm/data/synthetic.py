@@ -1,5 +1,5 @@
-"""The synthetic data sets: scenes with semantic masks and COCO-style instances, crowds with instances, and single objects
-in a folder for each class."""
+"""The synthetic data sets: scenes and crowds with semantic masks and COCO-style instances, and single objects in a folder
+for each class."""
 from __future__ import annotations
 
 import json
@@ -14,7 +14,7 @@ from ..errors import InputError
 from .scenes import CLASSES, OBJECT_CLASSES, SPLITS, Scene, check_size, draw_crowd, draw_object, draw_scene
 
 PARAMETERS = 'synthetic.json'
-VERSION = 1    # of the drawing: raise it when the same seed gives other pixels, so that old folders are made anew
+VERSION = 2    # of the drawing: raise it when the same seed gives other pixels, so that old folders are made anew
 
 
 def coco_annotations(scene: Scene) -> list[dict]:
@@ -68,7 +68,7 @@ def write_synthetic(out: str | Path,
         InputError: If an argument is out of range, or ``out`` is a file or holds something else than a synthetic data set.
     """
     parameters = _parameters(num_train, num_val, size, seed)
-    return _write_scenes(Path(out), parameters, draw_scene, ('images', 'annotations'), progress)
+    return _write_scenes(Path(out), parameters, draw_scene, progress)
 
 
 def write_synthetic_detection(out: str | Path,
@@ -77,12 +77,10 @@ def write_synthetic_detection(out: str | Path,
                               size: tuple[int, int] = (192, 192),
                               seed: int = 0,
                               progress: Callable[[Iterable], Iterable] = iter) -> bool:
-    """Write crowds for detection as ``images/{train,val}/*.png`` and ``annotations/instances_{train,val}.json``.
-
-    Arguments, returned value and errors are those of :func:`write_synthetic`.
+    """Write crowds for detection. Files, arguments, returned value and errors are those of :func:`write_synthetic`.
     """
     parameters = dict(_parameters(num_train, num_val, size, seed), task='detection')
-    return _write_scenes(Path(out), parameters, draw_crowd, ('images', ), progress)
+    return _write_scenes(Path(out), parameters, draw_crowd, progress)
 
 
 def write_synthetic_folders(out: str | Path,
@@ -108,16 +106,16 @@ def write_synthetic_folders(out: str | Path,
     return True
 
 
-def _write_scenes(out: Path, parameters: dict, draw: Callable[..., Scene], folders: tuple[str, ...],
+def _write_scenes(out: Path, parameters: dict, draw: Callable[..., Scene],
                   progress: Callable[[Iterable], Iterable]) -> bool:
-    """Write the images of scenes, and their semantic masks if ``folders`` names a second one, and their instances."""
+    """Write the images of scenes, their semantic masks and their instances."""
     if not _begin(out, parameters):
         return False
     size, seed = tuple(parameters['size']), parameters['seed']
     coco = {split: dict(images=[], annotations=[], categories=_categories()) for split in SPLITS}
     for split, index in progress(_jobs(parameters)):
         scene, name = draw(size, seed, split, index), f'{index:05d}.png'
-        for folder, pixels in zip(folders, (scene.image, scene.semantic)):
+        for folder, pixels in (('images', scene.image), ('annotations', scene.semantic)):
             path = out / folder / split / name
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels).save(path)

@@ -4,13 +4,24 @@ from pathlib import Path
 
 import pytest
 import torch
-from mmdet.registry import DATASETS
+from mmdet.registry import DATASETS, MODELS
 from mmengine.config import Config
 from mmengine.registry import METRICS
 from tools_helpers import ROOT, World
 
 from mspe_mm.data.scenes import CLASSES, OBJECT_CLASSES, PALETTE
 
+PRETRAINED = '''
+_base_ = '{root}/configs/setr_vitdet_synthetic.py'
+model = dict(
+    backbone=dict(embed_dim=16, depth=2, num_heads=2, window_block_indexes=[0]),
+    decode_head=dict(in_channels=16, channels=16))
+train_dataloader = dict(batch_size=2, num_workers=0, persistent_workers=False)
+val_dataloader = dict(num_workers=0, persistent_workers=False)
+test_dataloader = val_dataloader
+param_scheduler = []
+train_cfg = dict(max_epochs=5, val_interval=5)
+'''
 TINY = '''
 _base_ = '{root}/configs/{name}.py'
 model = dict(
@@ -39,13 +50,14 @@ load_from = 'work_dirs/vitdet_synthetic/epoch_1.pth'
 
 @pytest.fixture(scope='module')
 def world(tmp_path_factory) -> World:
-    """The data set, a base model trained on it in two steps, and its patch embedding tuned in two."""
+    """The data set, a pretrained backbone, a base model trained on it in two steps, and its patch embedding tuned in two."""
     world = World(tmp_path_factory.mktemp('synthetic_detection'))
     made = world.run('make_synthetic.py', 'data/synthetic_detection', '--task', 'detection', '--train', 4, '--val', 3)
     assert '4 training and 3 validation images of 192 x 192 px' in made.stdout
     assert '7/7' in made.stderr    # the progress bar
-    for name, more in (('vitdet_synthetic', ''),
-                       ('vitdet_mspe_synthetic', MORE)):
+    (world.folder / 'setr_vitdet_synthetic.py').write_text(PRETRAINED.format(root=ROOT))
+    world.run('train.py', 'setr_vitdet_synthetic.py')
+    for name, more in (('vitdet_synthetic', ''), ('vitdet_mspe_synthetic', MORE)):
         (world.folder / f'{name}.py').write_text(TINY.format(root=ROOT, name=name, more=more))
         world.run('train.py', f'{name}.py')
     return world
@@ -88,6 +100,15 @@ def test_training_images_keep_their_objects(settings):
     annotated = json.loads(Path('data/synthetic_detection/annotations/instances_train.json').read_text())
     assert len(dataset) == 4
     assert sum(len(item['data_samples'].gt_instances) for item in dataset) == len(annotated['annotations'])
+
+
+def test_detector_starts_from_the_whole_pretrained_backbone(world, settings):
+    pretrained = torch.load(world.folder / 'work_dirs/setr_vitdet_synthetic/epoch_5.pth', weights_only=False)['state_dict']
+    model = MODELS.build(settings.model)
+    model.init_weights()
+    weights = model.backbone.state_dict()
+    assert weights
+    assert all(torch.equal(value, pretrained[f'backbone.{name}']) for name, value in weights.items())
 
 
 def test_tuning_moves_theta_alone(world):

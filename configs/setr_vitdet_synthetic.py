@@ -16,7 +16,7 @@ model = dict(
         num_heads=3,
         norm_cfg=dict(type='LN', requires_grad=True),
         use_rel_pos=True,
-        window_size=6,
+        window_size=4,
         window_block_indexes=[0, 2, 4],
         kernel_sizes=(16, ),    # the stock patch embedding
         kernel_policy='constant'),

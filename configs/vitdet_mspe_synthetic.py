@@ -1,14 +1,15 @@
-# MSPE on the model of vitdet_synthetic.py, tuned on its training images; load_from is the checkpoint of that run.
+# MSPE on the model of vitdet_synthetic.py, tuned on its training images without their annotations: the features that the
+# heads see teach, so that the heads do not run. load_from is the checkpoint of that run.
 _base_ = [
     './_base_/models/vitdet_mask-rcnn_synthetic.py', './_base_/datasets/synthetic_detection.py',
     './_base_/default_runtime_det.py'
 ]
 model = dict(
     type='MSPEMaskRCNN',
-    tuning=dict(type='MixedResolutionObjective', objective='both', sampling='partition'),
+    tuning=dict(type='MixedResolutionObjective', objective='features', sampling='partition'),
     backbone=dict(
         kernel_sizes=(2, 3, 4, 6, 8, 12, 16), context=3, kernel_policy='fixed', downsampling=dict(correlation=0.99)))
-load_from = 'work_dirs/vitdet_synthetic/epoch_8.pth'
+load_from = 'work_dirs/vitdet_synthetic/epoch_3.pth'
 
 max_epochs = 1
 optim_wrapper = dict(

@@ -88,9 +88,9 @@ def draw_crowd(size: tuple[int, int], seed: int, split: str, index: int) -> Scen
 
     Arguments and errors are those of :func:`draw_scene`; the image depends on the arguments alone. Radii spread evenly on a
     logarithmic scale over :data:`CROWD_RADII`. A texture is as coarse as its object is large, as on nearer and farther
-    objects: two to four periods fit in it, and so a low resolution hides the textures of small objects first. At a quarter of
-    the resolution the finest texture of the smallest object still has its two pixels a period. Objects are drawn from large
-    to small, and at least half of each stays visible.
+    objects: two to four periods fit in it, and so a low resolution hides the textures of small objects first. At a quarter
+    of the resolution the finest texture of the smallest object still has about two pixels a period. Objects are drawn from
+    large to small, and at least half of each stays visible.
     """
     rng = _generator(size, seed, split, index, 2)
     height, width = size

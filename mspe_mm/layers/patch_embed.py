@@ -1,6 +1,7 @@
 """The MSPE layer: a patch embedding of several patch kernels, each resized to fit the image."""
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -490,9 +491,13 @@ def check_choice(name: str, value: object, choices: Sequence) -> None:
 
 
 def _image_size(x: Tensor) -> tuple[int, int]:
-    """(height, width) of (B, C, H, W); plain numbers also while tracing, whose sizes are tensors."""
+    """(height, width) of (B, C, H, W); plain numbers also while tracing or compiling, which have sizes of their own types.
+
+    Kernel, stride and padding depend on the size. A program of symbolic sizes has nothing to share between sizes, and to
+    make one takes PyTorch minutes.
+    """
     height, width = x.shape[-2:]
-    return (int(height), int(width)) if torch.jit.is_tracing() else (height, width)
+    return operator.index(height), operator.index(width)
 
 
 def _pad_to_patches(x: Tensor, patch: tuple[int, int], padding: str | None, reach: tuple[tuple[int, int], ...]) -> Tensor:

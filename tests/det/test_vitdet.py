@@ -201,13 +201,13 @@ def test_tables_are_gathered_once_per_grid_in_evaluation():
 
 @pytest.mark.skipif(digit_version(torch.__version__) < digit_version('2.2'),
                     reason='torch.compile of PyTorch 2.1 cannot trace functools.lru_cache')
-@pytest.mark.parametrize(('grad', 'smaller'), [(False, (32, 32)), (True, (32, 64))])    # one symbolic length: half as long
+@pytest.mark.parametrize(('grad', 'smaller'), [(False, (32, 32)), (True, (32, 64))])
 @pytest.mark.slow
 def test_compiles_without_graph_breaks(grad, smaller):
     model = backbone(window_block_indexes=(0, ), depth=2)
     compiled = torch.compile(model, backend='eager', fullgraph=True)
     with torch.set_grad_enabled(grad):
-        for size in ((64, 64), smaller):
+        for size in ((64, 64), smaller, (64, 48)):    # PyTorch takes lengths that changed once for symbolic
             images = torch.randn(1, 3, *size)
             torch.testing.assert_close(compiled(images)[0], model(images)[0])
     torch._dynamo.reset()

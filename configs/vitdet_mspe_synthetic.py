@@ -9,7 +9,7 @@ model = dict(
     tuning=dict(type='MixedResolutionObjective', objective='features', sampling='partition'),
     backbone=dict(
         kernel_sizes=(2, 3, 4, 6, 8, 12, 16), context=3, kernel_policy='fixed', downsampling=dict(correlation=0.99)))
-load_from = 'work_dirs/vitdet_synthetic/epoch_3.pth'
+load_from = 'work_dirs/vitdet_synthetic/epoch_2.pth'
 
 max_epochs = 1
 optim_wrapper = dict(

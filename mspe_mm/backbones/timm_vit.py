@@ -111,8 +111,11 @@ class MSPETimmViT(BaseModule):
         self._is_init = True
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Maps (B, D, rows, columns) of the blocks ``out_indices``, for images (B, C, H, W) of any size."""
-        return tuple(self._intermediates(x))
+        """Maps (B, D, rows, columns) of the blocks ``out_indices``, for images (B, C, H, W) of any size.
+
+        They are contiguous, as hosts' backbones return them: mmcv's RoIAlign reads other layouts wrongly, without a word.
+        """
+        return tuple(features.contiguous() for features in self._intermediates(x))
 
     def all_tokens(self, x: Tensor) -> tuple[Tensor, ...]:
         """The maps of :meth:`forward`, each followed by the class and register tokens (B, tokens, D) of its block.

@@ -99,9 +99,14 @@ class MultiResolutionDetectorMixin(FullPrecisionHeadsMixin, TunedModel):
         return super().loss(batch_inputs, batch_data_samples)
 
     def extract_feat(self, batch_inputs: Tensor) -> tuple[Tensor, ...]:
-        """The host's, computed once where :meth:`losses_from` has them already."""
+        """The host's, computed once where :meth:`losses_from` has them already.
+
+        They are contiguous, whatever the backbone and the neck: mmcv's RoIAlign reads other layouts wrongly.
+        """
         known = _known.value
-        return known[1] if known is not None and known[0] is batch_inputs else super().extract_feat(batch_inputs)
+        if known is not None and known[0] is batch_inputs:
+            return known[1]
+        return tuple(features.contiguous() for features in super().extract_feat(batch_inputs))
 
     def predict(self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True) -> SampleList:
         """The host's, with heads in the reference frame."""

@@ -28,7 +28,7 @@ class MSPELN2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.layer_norm(x.permute(0, 2, 3, 1), self.weight.shape, self.weight, self.bias, self.eps)
-        return x.permute(0, 3, 1, 2)
+        return x.permute(0, 3, 1, 2).contiguous()    # for mmcv's RoIAlign, see MSPEViTDet.forward
 
 
 @MODELS.register_module()

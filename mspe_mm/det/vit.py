@@ -226,7 +226,8 @@ class MSPEViTDet(BaseModule):
             x = x + self.positions(grid)
         for block in self.blocks:
             x = checkpoint(block, x, use_reentrant=False) if self.with_cp and x.requires_grad else block(x)
-        return (x.permute(0, 3, 1, 2), )
+        # Contiguous, as hosts' backbones return it: mmcv's RoIAlign reads other layouts wrongly, without a word.
+        return (x.permute(0, 3, 1, 2).contiguous(), )
 
     def positions(self, grid: tuple[int, int]) -> Tensor:
         """The absolute table on a grid of tokens, (1, rows, columns, D)."""

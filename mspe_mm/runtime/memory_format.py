@@ -11,7 +11,8 @@ def use_channels_last(model: nn.Module) -> None:
     """Run the necks and heads of a model in the channels-last memory format, in place.
 
     Tokens have this layout in memory anyway, and convolutions in low precision are fastest in it, but backbones return their
-    features channels-first. The results are the same up to rounding.
+    features channels-first. The results are the same up to rounding. mmcv's operations on regions (RoIAlign) read
+    channels-first memory without a check, so their inputs are converted back.
 
     Args:
         model: With a ``backbone`` that returns features (B, C, H, W).
@@ -20,6 +21,10 @@ def use_channels_last(model: nn.Module) -> None:
         if name != 'backbone':
             child.to(memory_format=torch.channels_last)
     model.backbone.register_forward_hook(lambda module, inputs, features: _channels_last(features))
+    for module in model.modules():
+        if type(module).__module__.startswith('mmcv.ops.'):
+            module.register_forward_pre_hook(lambda module, inputs: tuple(
+                value.contiguous() if isinstance(value, Tensor) else value for value in inputs))
 
 
 def _channels_last(features: Any) -> Any:

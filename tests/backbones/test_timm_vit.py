@@ -55,6 +55,7 @@ def test_base_output_bit_identical(family, norm):
     features = model(x)
     assert same(features, stock.forward_intermediates(x, norm=norm, intermediates_only=True))
     assert all(tuple(f.shape[-2:]) == GRID for f in features)
+    assert all(f.is_contiguous() for f in features)    # for mmcv's RoIAlign, which reads other layouts wrongly
 
 
 @every_family

@@ -79,7 +79,8 @@ class TestExactContent:
             assert torch.equal(result.labels, expected.labels)
             torch.testing.assert_close(result.scores, expected.scores, rtol=0, atol=1e-10)
             torch.testing.assert_close(result.bboxes, expected.bboxes, rtol=0, atol=1e-9)
-            assert (expected.bboxes[:, 2:] - expected.bboxes[:, :2]).min() > 1
+            # Random heads may clip a box to the edge of the image; the others have an extent.
+            assert ((expected.bboxes[:, 2:] - expected.bboxes[:, :2]) > 1).all(1).sum() >= 8
             assert expected.bboxes.max() > 256    # in the original image, not in the frame
             if 'masks' in expected:
                 assert result.masks.shape == expected.masks.shape == (10, height, width)

@@ -85,6 +85,9 @@ def add_arguments(case, module):
     else:
         case.add_argument('--resolutions', nargs='+', type=positive, default=[128], metavar='R',
                           help='base resolutions in pixels; default %(default)s')
+    if module is inference:
+        case.add_argument('--token-grids', nargs='+', type=positive, default=[], metavar='N',
+                          help='also predict on N x N tokens instead of the base grid')
     if module in (backbone, train_step):
         case.add_argument('--peer-path', metavar='FOLDER',
                           help='checkout of mmdetection with projects/ViTDet; without one the peer is a naive ViTDet')
@@ -108,6 +111,8 @@ def comparisons(args, settings):
     if args.case != 'train-step':
         base = args.base_resolution
         given.update(base=base, resolutions=args.resolutions or [base // 2, base, 2 * base])
+    if args.case == 'inference':
+        given.update(token_grids=args.token_grids)
     if args.case in ('backbone', 'train-step'):
         given.update(peer_path=args.peer_path)
     return CASES[args.case].comparisons(**given)

@@ -97,6 +97,15 @@ def test_inference(tool, small):
     assert [row['difference']['absolute'] for row in results['rows'][4:]] == [0., 0.]    # at the base they are one model
 
 
+def test_inference_on_coarser_token_grids(tool, small):
+    results = tool('inference', '--models', 'tiny', '--networks', 'setr', '--base-resolution', 64, '--resolutions', 32,
+                   '--token-grids', 2, 3, '--repeats', 1, '--no-memory')
+    rows = {row['candidate']: row for row in results['rows']}
+    assert {name: row['tokens'] for name, row in rows.items() if 'tokens' in name} == {
+        'mspe, 2 x 2 tokens': 4, 'mspe, 3 x 3 tokens': 9}
+    assert rows['mspe, 2 x 2 tokens']['flops'] < rows['mspe, 3 x 3 tokens']['flops'] < rows['mspe']['flops']
+
+
 def test_inference_of_a_detector(tool, small):
     results = tool('inference', '--models', 'tiny', '--networks', 'mask-rcnn', '--base-resolution', 32, '--resolutions', 32,
                    '--repeats', 1, '--no-memory')

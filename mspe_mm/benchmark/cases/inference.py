@@ -1,7 +1,8 @@
 """Prediction by a whole segmentor or detector, from uint8 images, by three methods of the sweep.
 
 ``mspe`` keeps the base token grid. ``vanilla`` has the stock patch size. ``img_resize`` is ``vanilla`` on images that are
-resized to the base resolution on the device. All three are models of this package.
+resized to the base resolution on the device. All three are models of this package. Coarser token grids of ``mspe`` can be
+compared with its base grid.
 """
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from ...evaluation.methods import restores_image
 from ...layers.resize import resize_image
+from ...models.find import find_patch_embed
 from ..arguments import check_network, check_resolutions
 from ..models import NAMES, PATCH, compiled, mask_rcnn, setr
 from ..ratios import Candidate, Comparison, Settings
@@ -22,7 +24,7 @@ NETWORKS = {'setr': 'SETR', 'mask-rcnn': 'Mask R-CNN'}
 
 
 def comparisons(settings: Settings, models: Sequence[str], networks: Sequence[str], base: int,
-                resolutions: Sequence[int]) -> list[Comparison]:
+                resolutions: Sequence[int], token_grids: Sequence[int] = ()) -> list[Comparison]:
     """The comparisons of this case.
 
     Args:
@@ -31,6 +33,7 @@ def comparisons(settings: Settings, models: Sequence[str], networks: Sequence[st
         networks: Any of :data:`NETWORKS`.
         base: Base resolution in pixels.
         resolutions: Resolutions of the images in pixels.
+        token_grids: Sides of other token grids of ``mspe``.
 
     Raises:
         InputError: If a resolution is no multiple of the token grid or too small for the network, or a host library is
@@ -48,22 +51,28 @@ def comparisons(settings: Settings, models: Sequence[str], networks: Sequence[st
                               tokens=own if method == 'vanilla' else fixed, images=settings.batch_size,
                               same_output=resolution == base and network == 'setr', ours=True)
                     for method in ('mspe', 'vanilla', 'img_resize'))
+                peers += [
+                    Candidate(f'mspe, {side} x {side} tokens',
+                              partial(predicting, network, model, base, resolution, 'mspe', settings, (side, side)),
+                              tokens=side**2, images=settings.batch_size, ours=True) for side in token_grids]
                 labels = dict(model=f'{NETWORKS[network]}, {NAMES[model]}', image=f'{resolution} px')
                 found.append(Comparison(labels, mspe, tuple(peers)))
     return found
 
 
-def predicting(network: str, size: str, base: int, resolution: int, method: str, settings: Settings) -> Step:
-    """A prediction from images (B, 3, R, R), uint8."""
+def predicting(network: str, size: str, base: int, resolution: int, method: str, settings: Settings,
+               grid: tuple[int, int] | None = None) -> Step:
+    """A prediction from images (B, 3, R, R), uint8, on a token grid, by default that of ``method``."""
     make = setr if network == 'setr' else mask_rcnn
     model = make(size, base, kernel_policy='fixed' if method == 'mspe' else 'constant')
     model.to(settings.device).eval()
     compiled(model.backbone, settings.compile)
+    layer = find_patch_embed(model)
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(256, (settings.batch_size, 3, resolution, resolution), generator=generator, dtype=torch.uint8)
 
     def step(_: int) -> list[Tensor]:
-        with torch.no_grad(), settings.autocast():
+        with torch.no_grad(), settings.autocast(), layer.force_grid(grid):
             inputs = images.to(settings.device)
             if restores_image(method):
                 inputs = resize_image(inputs.float(), (base, base))

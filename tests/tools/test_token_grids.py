@@ -127,11 +127,15 @@ def test_choosing_budgets_refuses_what_it_cannot_do(world, tuned):
                                                   'val_dataloader=None', 'val_evaluator=None', 'val_cfg=None')
 
 
-def test_the_recipe_of_budgets_is_complete():
-    cfg = Config.fromfile(ROOT / 'configs/setr_budgets_camvid.py')
-    settings = {key: cfg.model.backbone[key] for key in ('kernel_sizes', 'context', 'token_grids')}
-    layer = MultiScalePatchEmbed(embed_dims=1, grid_size=(15, 20), **settings)
-    assert layer.own_kernels() == {(15, 20): [0, 1, 2, 3, 4, 5, 6], (8, 11): [0, 1, 2, 3, 4, 5, 6, 7]}
+@pytest.mark.parametrize(('name', 'base', 'coarse'), [('setr_budgets_camvid', (15, 20), (8, 11)),
+                                                      ('vitdet_budgets_synthetic', (12, 12), (8, 8))])
+def test_the_recipe_of_budgets_is_complete(name, base, coarse):
+    cfg = Config.fromfile(ROOT / f'configs/{name}.py')
+    sizes = cfg.model.backbone.kernel_sizes
+    layer = MultiScalePatchEmbed(
+        embed_dims=1, grid_size=base, kernel_sizes=sizes, context=cfg.model.backbone.context,
+        token_grids=cfg.model.backbone.token_grids)
+    assert layer.own_kernels() == {base: list(range(len(sizes) - 1)), coarse: list(range(len(sizes)))}
     assert build_objective(cfg.model.tuning).objective == 'features'
     assert cfg.find_unused_parameters    # a step uses the kernels of one grid
     assert dict(type='AdapterHook') in cfg.custom_hooks

@@ -22,7 +22,7 @@ param_scheduler = [
     dict(type='CosineAnnealingLR', eta_min=0, by_epoch=True, begin=0, end=max_epochs, convert_to_iter_based=True),
 ]
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=max_epochs)
-val_cfg = dict(type='ValLoop')
+val_cfg = dict(type='MultiResolutionValLoop', scales=['1/4', '1/2'], num_images=200)    # at the base nothing changes
 test_cfg = dict(type='TestLoop')
 custom_hooks = [dict(type='DatasetCheckHook'), dict(type='AdapterHook')]
 randomness = dict(seed=0)

@@ -8,6 +8,10 @@ model = dict(
     type='MSPEDINO',
     backbone=dict(kernel_sizes=(4, 8, 12, 16), kernel_policy='fixed', downsampling=dict(correlation=0.99)),
     tuning=dict())
+# Small images keep their size: enlarged to the base resolution they would bypass the layer.
+test_pipeline = [dict(step, type=step.type.replace('Resize', 'ResizeIfLarger')) for step in _base_.test_pipeline]
+val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+test_dataloader = val_dataloader
 optim_wrapper = dict(type='OptimWrapper')    # in full precision, as mmdetection trains DINO
 custom_hooks = [dict(type='DatasetCheckHook'), dict(type='AdapterHook')]
 load_from = 'work_dirs/dino_dinov3-b_coco/epoch_36.pth'

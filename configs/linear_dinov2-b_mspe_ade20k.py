@@ -8,6 +8,11 @@ model = dict(
     backbone=dict(
         kernel_sizes=(2, 3, 4, 5, 7, 11, 14), context=3, kernel_policy='fixed',
         downsampling=dict(correlation=0.99)),
-    tuning=dict(type='MixedResolutionObjective', objective='both', sampling='partition'))
+    tuning=dict(type='MixedResolutionObjective', objective='both', sampling='partition'),
+    test_cfg=dict(scale=(2072, 518)))    # windows are for images of this size, and smaller on smaller ones
+# Small images keep their size: enlarged to the base resolution they would bypass the layer.
+test_pipeline = [dict(step, type=step.type.replace('Resize', 'ResizeIfLarger')) for step in _base_.test_pipeline]
+val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+test_dataloader = val_dataloader
 train_dataloader = dict(batch_size=16, sampler=dict(_delete_=True, type='DefaultSampler', shuffle=True))
 load_from = 'work_dirs/linear_dinov2-b_ade20k/iter_40000.pth'

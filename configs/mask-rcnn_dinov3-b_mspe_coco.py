@@ -9,4 +9,8 @@ model = dict(
     backbone=dict(kernel_sizes=(4, 8, 12, 16), kernel_policy='fixed', downsampling=dict(correlation=0.99)),
     tuning=dict())
 custom_hooks = [dict(type='DatasetCheckHook'), dict(type='AdapterHook')]
+# Small images keep their size: enlarged to the base resolution they would bypass the layer.
+test_pipeline = [dict(step, type=step.type.replace('Resize', 'ResizeIfLarger')) for step in _base_.test_pipeline]
+val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+test_dataloader = val_dataloader
 load_from = 'work_dirs/mask-rcnn_dinov3-b_coco/iter_184375.pth'

@@ -9,6 +9,10 @@ model = dict(
     tuning=dict(type='MixedResolutionObjective', objective='features', sampling='partition'),
     backbone=dict(
         kernel_sizes=(2, 3, 4, 6, 8, 12, 16), context=3, kernel_policy='fixed', downsampling=dict(correlation=0.99)))
+# Small images keep their size: enlarged to the base resolution they would bypass the layer.
+test_pipeline = [dict(step, type=step.type.replace('Resize', 'ResizeIfLarger')) for step in _base_.test_pipeline]
+val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+test_dataloader = val_dataloader
 load_from = 'work_dirs/vitdet_synthetic/epoch_2.pth'
 
 max_epochs = 1

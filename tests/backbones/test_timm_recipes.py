@@ -177,6 +177,8 @@ def test_the_twin_is_the_model_of_the_recipe_and_loads_what_it_saves(recipe):
     assert twin.model.type == f'MSPE{base.model.type}'
     own = dict(type=None, tuning=None)
     layer = dict.fromkeys(['kernel_sizes', 'context', 'kernel_policy', 'downsampling', 'pretrained'])
+    if twin.model.test_cfg.get('mode') == 'slide':
+        assert twin.model.test_cfg.pop('scale') == base.test_dataloader.dataset.pipeline[1].scale
     assert {**twin.model, **own, 'backbone': {**twin.model.backbone, **layer}} == {
         **base.model, **own, 'backbone': {**base.model.backbone, **layer}}
     length = base.train_cfg.get('max_iters') or base.train_cfg.max_epochs

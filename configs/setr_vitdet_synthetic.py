@@ -1,5 +1,5 @@
-# Pretrains the backbone of vitdet_synthetic.py on the semantic masks of its training images, where a detector learns
-# slowly from scratch: a plain ViT detector starts from a pretrained backbone, as ViTDet does from MAE.
+# Pretrains the backbone of vitdet_synthetic.py on the semantic masks of its training images: a plain ViT detector starts
+# from a pretrained backbone, as ViTDet does from MAE.
 _base_ = [
     './_base_/models/setr_naive_vit-ti.py', './_base_/datasets/synthetic_detection_masks.py',
     './_base_/schedules/scratch_100e.py', './_base_/default_runtime.py'

@@ -16,7 +16,11 @@ def recipes():
             yield pytest.param(cfg, id=path.stem)
 
 
-@pytest.mark.parametrize('cfg', recipes())
+RECIPES = [*recipes()]
+SLIDING = [recipe for recipe in RECIPES if (recipe.values[0].model.get('test_cfg') or {}).get('mode') == 'slide']
+
+
+@pytest.mark.parametrize('cfg', RECIPES)
 def test_test_pipelines_do_not_enlarge_small_images(cfg):
     for loader in (cfg.val_dataloader, cfg.test_dataloader):
         pipeline = loader.dataset.pipeline
@@ -25,10 +29,7 @@ def test_test_pipelines_do_not_enlarge_small_images(cfg):
         assert not any(step.type in ('Resize', 'RandomResize', 'FixScaleResize') for step in pipeline)
 
 
-@pytest.mark.parametrize('cfg', recipes())
+@pytest.mark.parametrize('cfg', SLIDING)
 def test_sliding_windows_are_of_the_size_that_the_pipeline_resizes_to(cfg):
-    test_cfg = cfg.model.get('test_cfg') or {}
-    if test_cfg.get('mode') != 'slide':
-        return
     resize = next(step for step in cfg.test_dataloader.dataset.pipeline if step.type == 'ResizeIfLarger')
-    assert tuple(test_cfg.scale) == tuple(resize.scale)
+    assert tuple(cfg.model.test_cfg.scale) == tuple(resize.scale)

@@ -77,8 +77,7 @@ def write_synthetic_detection(out: str | Path,
                               size: tuple[int, int] = (192, 192),
                               seed: int = 0,
                               progress: Callable[[Iterable], Iterable] = iter) -> bool:
-    """Write crowds for detection. Files, arguments, returned value and errors are those of :func:`write_synthetic`.
-    """
+    """Write crowds for detection. Files, arguments, returned value and errors are those of :func:`write_synthetic`."""
     parameters = dict(_parameters(num_train, num_val, size, seed), task='detection')
     return _write_scenes(Path(out), parameters, draw_crowd, progress)
 

@@ -67,8 +67,12 @@ class MultiResolutionDetectorMixin(FullPrecisionHeadsMixin, TunedModel):
         return self
 
     def _in_frame(self, backbone: Module, inputs: tuple[Tensor, ...], features: Sequence[Tensor]) -> Sequence[Tensor]:
-        """The backbone's features at the sizes that neck and heads expect, whatever the token grid."""
-        return features_in_frame(features, self.mspe_layer, tuple(inputs[0].shape[-2:]))
+        """The backbone's features at the sizes that neck and heads expect, whatever the token grid.
+
+        They are contiguous, whatever the backbone: mmcv's RoIAlign reads other layouts wrongly.
+        """
+        in_frame = features_in_frame(features, self.mspe_layer, tuple(inputs[0].shape[-2:]))
+        return tuple(level.contiguous() for level in in_frame)
 
     @staticmethod
     def is_annotated(data_sample: DetDataSample) -> bool:
@@ -99,14 +103,9 @@ class MultiResolutionDetectorMixin(FullPrecisionHeadsMixin, TunedModel):
         return super().loss(batch_inputs, batch_data_samples)
 
     def extract_feat(self, batch_inputs: Tensor) -> tuple[Tensor, ...]:
-        """The host's, computed once where :meth:`losses_from` has them already.
-
-        They are contiguous, whatever the backbone and the neck: mmcv's RoIAlign reads other layouts wrongly.
-        """
+        """The host's, computed once where :meth:`losses_from` has them already."""
         known = _known.value
-        if known is not None and known[0] is batch_inputs:
-            return known[1]
-        return tuple(features.contiguous() for features in super().extract_feat(batch_inputs))
+        return known[1] if known is not None and known[0] is batch_inputs else super().extract_feat(batch_inputs)
 
     def predict(self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True) -> SampleList:
         """The host's, with heads in the reference frame."""

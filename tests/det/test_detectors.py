@@ -65,6 +65,7 @@ class TestExactContent:
         cfg = DETECTORS[detector](img_size=256)
         if vertical != horizontal:    # whose canvas would be square
             cfg['data_preprocessor'] = dict(type='DetDataPreprocessor', mean=[127.] * 3, std=[60.] * 3)
+        torch.manual_seed(2)    # random heads may clip a box to nothing at the edge of the image; these do not
         model = build(cfg).double()
         # Multiples of 3, so that those between are whole 16ths: mm's preprocessor casts images to float32.
         images = (torch.rand(2, 3, 256, 256) * 85).round().double() * 3
@@ -79,8 +80,7 @@ class TestExactContent:
             assert torch.equal(result.labels, expected.labels)
             torch.testing.assert_close(result.scores, expected.scores, rtol=0, atol=1e-10)
             torch.testing.assert_close(result.bboxes, expected.bboxes, rtol=0, atol=1e-9)
-            # Random heads may clip a box to the edge of the image; the others have an extent.
-            assert ((expected.bboxes[:, 2:] - expected.bboxes[:, :2]) > 1).all(1).sum() >= 8
+            assert (expected.bboxes[:, 2:] - expected.bboxes[:, :2]).min() > 1
             assert expected.bboxes.max() > 256    # in the original image, not in the frame
             if 'masks' in expected:
                 assert result.masks.shape == expected.masks.shape == (10, height, width)

@@ -127,15 +127,14 @@ def test_choosing_budgets_refuses_what_it_cannot_do(world, tuned):
                                                   'val_dataloader=None', 'val_evaluator=None', 'val_cfg=None')
 
 
-@pytest.mark.parametrize(('name', 'base', 'coarse'), [('setr_budgets_camvid', (15, 20), (8, 11)),
-                                                      ('vitdet_budgets_synthetic', (12, 12), (8, 8))])
-def test_the_recipe_of_budgets_is_complete(name, base, coarse):
+@pytest.mark.parametrize(('name', 'kernels'), [
+    ('setr_budgets_camvid', {(15, 20): [0, 1, 2, 3, 4, 5, 6], (8, 11): [0, 1, 2, 3, 4, 5, 6, 7]}),
+    ('vitdet_budgets_synthetic', {(12, 12): [0, 1, 2, 3, 4, 5], (8, 8): [0, 1, 2, 3, 4, 5, 6]})])
+def test_the_recipe_of_budgets_is_complete(name, kernels):
     cfg = Config.fromfile(ROOT / f'configs/{name}.py')
-    sizes = cfg.model.backbone.kernel_sizes
-    layer = MultiScalePatchEmbed(
-        embed_dims=1, grid_size=base, kernel_sizes=sizes, context=cfg.model.backbone.context,
-        token_grids=cfg.model.backbone.token_grids)
-    assert layer.own_kernels() == {base: list(range(len(sizes) - 1)), coarse: list(range(len(sizes)))}
+    settings = {key: cfg.model.backbone[key] for key in ('kernel_sizes', 'context', 'token_grids')}
+    layer = MultiScalePatchEmbed(embed_dims=1, grid_size=next(iter(kernels)), **settings)
+    assert layer.own_kernels() == kernels
     assert build_objective(cfg.model.tuning).objective == 'features'
     assert cfg.find_unused_parameters    # a step uses the kernels of one grid
     assert dict(type='AdapterHook') in cfg.custom_hooks

@@ -330,12 +330,12 @@ def run(main: Callable[[], None], fast_products: bool = True) -> None:
 
     Args:
         main: What the tool does.
-        fast_products: Run it within :func:`~mspe_mm.runtime.fast_products.fast_cpu_products`.
+        fast_products: Run it within :func:`~mspe_mm.runtime.fast_products.fast_cpu_products`, with its default.
     """
     logging.raiseExceptions = False    # a traceback of a log that cannot be written would hide the sentence
     try:
         with (sigterm_as_exit(), trusting_checkpoints(TRUST.parse_known_args()[0].trust_checkpoint),
-              fast_cpu_products(fast_products)):
+              fast_cpu_products(None if fast_products else False)):
             main()
             if torch.distributed.is_initialized():    # threads of gloo that still run at the exit can abort the process
                 torch.distributed.destroy_process_group()

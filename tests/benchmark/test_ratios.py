@@ -7,8 +7,15 @@ from mspe_mm import InputError
 from mspe_mm.benchmark.cases import backbone, end_to_end, inference, train_step
 from mspe_mm.benchmark.memory import OutOfMemory
 from mspe_mm.benchmark.ratios import Candidate, Comparison, Settings, difference, measure
+from mspe_mm.runtime import fast_products
 
 SETTINGS = Settings(repeats=3, memory=False)
+
+
+@pytest.fixture
+def fast(monkeypatch):
+    """A processor whose fast products are oneDNN's."""
+    monkeypatch.setattr(fast_products, 'onednn_is_faster', lambda: True)
 
 
 def product(size, offset=0.):
@@ -38,13 +45,13 @@ def test_rows():
 
 
 @pytest.mark.parametrize(('ours', 'compiled', 'expected'), [(True, False, 1), (True, True, 0), (False, False, 0)])
-def test_candidate_runs_models_of_this_package_by_fast_products_unless_they_are_compiled(ours, compiled, expected):
+def test_candidate_runs_models_of_this_package_by_fast_products_unless_they_are_compiled(fast, ours, compiled, expected):
     assert Candidate('c', build_modes, ours=ours).step(compiled)(0) == expected
     assert build_modes()(0) == 0
 
 
 @pytest.mark.parametrize('memory', [True, False])
-def test_measure_runs_ours_by_fast_products_and_the_peer_without(memory):
+def test_measure_runs_ours_by_fast_products_and_the_peer_without(fast, memory):
     ours, peer = (Candidate('c', build_modes, same_output=True, ours=ours) for ours in (True, False))
     _, row = measure(Comparison({}, ours, (peer, )), Settings(repeats=1, memory=memory))
     assert row['difference']['absolute'] == 1

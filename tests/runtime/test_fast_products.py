@@ -83,7 +83,7 @@ def test_fast_cpu_products_serves_every_linear_layer_and_changes_no_model(produc
     model, x = network(), single(5, 3)
     expected = model(x)
     before = copy.deepcopy(model.state_dict())
-    with fast_cpu_products():
+    with fast_cpu_products(enabled=True):
         torch.testing.assert_close(model(x), expected)
         F.linear(x, model[0].weight)
     assert len(products) == 3
@@ -97,13 +97,33 @@ def test_fast_cpu_products_serves_every_linear_layer_and_changes_no_model(produc
 
 def test_fast_cpu_products_leaves_other_threads_alone(products):
     model, x = network(), single(5, 3)
-    with fast_cpu_products():
+    with fast_cpu_products(enabled=True):
         thread = threading.Thread(target=model, args=(x, ))
         thread.start()
         thread.join()
         assert products == []
         model(x)
     assert set(products) == {threading.get_ident()}
+
+
+@pytest.mark.parametrize(('mkl', 'capability', 'processor', 'expected'), [
+    (True, 'AVX512', 'vendor_id\t: AuthenticAMD', True),
+    (True, 'AVX512', 'vendor_id\t: GenuineIntel', False),    # MKL uses AVX-512, too
+    (True, 'AVX2', 'vendor_id\t: AuthenticAMD', False),
+    (False, 'DEFAULT', 'CPU implementer\t: 0x41', False),
+])
+def test_fast_cpu_products_are_onednns_where_mkl_does_without_avx512(products, monkeypatch, mkl, capability, processor,
+                                                                     expected):
+    monkeypatch.setattr(torch.backends.mkl, 'is_available', lambda: mkl)
+    monkeypatch.setattr(torch.backends.cpu, 'get_cpu_capability', lambda: capability)
+    monkeypatch.setattr(fast_products, '_processor', lambda: processor)
+    fast_products.onednn_is_faster.cache_clear()
+    try:
+        with fast_cpu_products():
+            network()(single(5, 3))
+    finally:
+        fast_products.onednn_is_faster.cache_clear()
+    assert bool(products) is expected
 
 
 def test_building_an_mspe_vit_leaves_the_classes_of_linear_layers():
@@ -127,7 +147,7 @@ def test_training_under_fast_cpu_products_has_the_same_gradients(products, atten
 
     expected = gradients(copy.deepcopy(model))
     assert products == []
-    with fast_cpu_products():
+    with fast_cpu_products(enabled=True):
         actual = gradients(model)
     assert products
     assert actual.keys() == expected.keys()
@@ -191,7 +211,7 @@ def test_a_compiled_vit_is_plain_pytorch_under_fast_cpu_products(products):
     compiled, x = torch.compile(model, backend='aot_eager', fullgraph=True, dynamic=False), single(1, 3, 24, 24)
     with torch.no_grad():
         expected = model(x)
-        with fast_cpu_products():
+        with fast_cpu_products(enabled=True):
             actual = compiled(x)
     torch.testing.assert_close(actual, expected)
     assert products == []

@@ -15,12 +15,18 @@ TUNING = dict(base_weight=0.)
 """Together with ``tune_base``, a step has exactly one pass per kernel."""
 
 
-def setr_trainee(size: str, base: int, tuned: bool, settings: Settings, attention: str = 'fused') -> Trainee:
-    """SETR-Naive with random labels."""
+MIXED = dict(type='MixedResolutionObjective', objective='features', sampling='partition')
+"""The tuning of the recipes that mix resolutions: one pass, and one of the teacher."""
+
+
+def setr_trainee(size: str, base: int, tuned: bool, settings: Settings, attention: str = 'fused',
+                 mixed: bool = False) -> Trainee:
+    """SETR-Naive with random labels; ``mixed`` tunes it by one pass a step."""
     from mmengine.structures import PixelData
     from mmseg.models.segmentors import EncoderDecoder
     from mmseg.structures import SegDataSample
-    model = setr(size, base, tuning=TUNING if tuned else None, tune_base=True, attention=attention)
+    tuning = (MIXED if mixed else TUNING) if tuned else None
+    model = setr(size, base, tuning=tuning, tune_base=True, attention=attention)
     generator, samples = torch.Generator().manual_seed(0), []
     for _ in range(settings.batch_size):
         labels = torch.randint(model.decode_head.num_classes, (1, base, base), generator=generator)

@@ -77,7 +77,7 @@ def test_train_step(tool, small):
     results = tool('train-step', '--models', 'tiny', '--networks', 'setr', 'vitdet', '--resolutions', 32, '--repeats', 1,
                    '--no-memory')
     rows = by_candidate(results)
-    assert len(rows) == 5 + 5
+    assert len(rows) == 5 + 2 + 5
     for network, count in (('SETR', 1), ('ViTDet', 2)):
         sums = [row for key, row in rows.items() if key[0].startswith(network) and key[2].startswith('sum of')]
         assert len(sums) == count
@@ -86,6 +86,9 @@ def test_train_step(tool, small):
         ours, full, one = (rows[f'{network}, ViT-Ti', '32 px', name] for name in (
             'MSPE tuning, K = 4', 'full fine-tuning, the same 4 passes', 'one resolution'))
         assert one['flops'] < ours['flops'] < full['flops']
+    mixed, full = (rows['SETR, ViT-Ti', '32 px', name] for name in (
+        'MSPE tuning, one of 4 resolutions for each image, teacher', 'full fine-tuning, 4 resolutions for each image'))
+    assert mixed['flops'] < 0.3 * full['flops']    # 3 passes of 12: forward, gradient of the inputs, teacher
 
 
 def test_inference(tool, small):

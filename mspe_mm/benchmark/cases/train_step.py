@@ -9,6 +9,10 @@ exactly four passes. All candidates draw the same four resolutions in a round. T
 * the sum of the four losses in one graph, which is Eq. 7 as written: the kernels alone are trained;
 * for ``vitdet``, the same with the backbone of mmdetection's project;
 * one pass, at the largest of the four resolutions.
+
+For ``setr`` a second table has the step of the recipes that mix resolutions: one pass, in which each image has one of the
+four resolutions, and one pass of the teacher at the base resolution. Its peer is full fine-tuning that sees each of the same
+images at all four resolutions.
 """
 from __future__ import annotations
 
@@ -55,17 +59,24 @@ def comparisons(settings: Settings, models: Sequence[str], networks: Sequence[st
             for base in resolutions:
                 check_base(base)
                 found.append(_comparison(network, model, base, settings, peer_path))
+                if network == 'setr':
+                    found.append(_mixed(model, base, settings))
     return found
 
 
+def _candidate(network: str, model: str, base: int, settings: Settings, title: str, way: Way, tuned: bool = True,
+               same: bool = False, ours: bool = True, **of) -> Candidate:
+    trainee = partial(NETWORKS[network][1], model, base, tuned, settings, **of)
+    return Candidate(title, partial(training, trainee, way, settings), (base // PATCH)**2, settings.batch_size,
+                     same_output=same, work='tuning' if same else None, ours=ours)
+
+
+def _labels(network: str, model: str, base: int) -> dict[str, str]:
+    return dict(model=f'{NETWORKS[network][0]}, {NAMES[model]}', image=f'{base} px')
+
+
 def _comparison(network: str, model: str, base: int, settings: Settings, peer_path: str | None) -> Comparison:
-    name, make = NETWORKS[network]
-
-    def candidate(title: str, way: Way, tuned: bool = True, same: bool = False, ours: bool = True, **of) -> Candidate:
-        trainee = partial(make, model, base, tuned, settings, **of)
-        return Candidate(title, partial(training, trainee, way, settings), (base // PATCH)**2, settings.batch_size,
-                         same_output=same, work='tuning' if same else None, ours=ours)
-
+    candidate = partial(_candidate, network, model, base, settings)
     peers = [candidate('full fine-tuning, the same 4 passes', one_after_the_other, tuned=False),
              candidate('sum of the 4 losses in one graph', in_one_graph, same=True)]
     if network == 'setr':
@@ -75,5 +86,12 @@ def _comparison(network: str, model: str, base: int, settings: Settings, peer_pa
         peers.append(candidate(f'sum of the 4 losses, {vitdet_name(peer_path)}', in_one_graph, same=True, ours=False,
                                peer=True, peer_path=peer_path))
     peers.append(candidate('one resolution', the_largest_alone))
-    return Comparison(dict(model=f'{name}, {NAMES[model]}', image=f'{base} px'),
-                      candidate('MSPE tuning, K = 4', by_the_package, same=True), tuple(peers))
+    return Comparison(_labels(network, model, base), candidate('MSPE tuning, K = 4', by_the_package, same=True),
+                      tuple(peers))
+
+
+def _mixed(model: str, base: int, settings: Settings) -> Comparison:
+    candidate = partial(_candidate, 'setr', model, base, settings)
+    return Comparison(_labels('setr', model, base),
+                      candidate('MSPE tuning, one of 4 resolutions for each image, teacher', by_the_package, mixed=True),
+                      (candidate('full fine-tuning, 4 resolutions for each image', one_after_the_other, tuned=False), ))

@@ -152,7 +152,8 @@ def test_pretrained_backbones_are_whole_models_only_without_a_head():
 
 
 @pytest.mark.parametrize(('bare', 'linear'), [('dinov3-b_distill_folder', 'linear_dinov3-b_mspe_ade20k'),
-                                              ('dinov2-ti_distill_camvid', 'linear_dinov2-ti_mspe_camvid')])
+                                              ('dinov2-ti_distill_camvid', 'linear_dinov2-ti_mspe_camvid'),
+                                              ('sam-ti_distill_camvid', 'linear_sam-ti_mspe_camvid')])
 def test_recipes_have_the_layer_of_the_recipe_with_a_head(bare, linear):
     """So the adapter loads without changes of the config."""
     ours, theirs = (Config.fromfile(ROOT / f'configs/{name}.py').model.backbone for name in (bare, linear))

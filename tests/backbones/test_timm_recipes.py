@@ -26,7 +26,7 @@ register_all_modules(init_default_scope=False)
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 SEGMENTORS = ['linear_dinov2-b_ade20k', 'linear_dinov3-b_ade20k', 'upernet_dinov2-b_ade20k', 'upernet_dinov3-b_ade20k',
-              'setr_sam-b_ade20k', 'linear_dinov2-ti_camvid']
+              'setr_sam-b_ade20k', 'linear_dinov2-ti_camvid', 'linear_sam-ti_camvid']
 DETECTORS = ['mask-rcnn_dinov3-b_coco', 'dino_dinov3-b_coco']
 CLASSES = 3
 TOKENS = 4

@@ -1,0 +1,7 @@
+# linear_dinov2-ti_mspe_camvid.py for the model of linear_sam-ti_camvid.py. sam-ti_distill_camvid.py does it without the head.
+_base_ = './linear_dinov2-ti_mspe_camvid.py'
+model = dict(
+    backbone=dict(
+        model_name='samvit_base_patch16',
+        model_kwargs=dict(_delete_=True, embed_dim=192, num_heads=3, window_size=5, neck_chans=192)))
+load_from = 'work_dirs/linear_sam-ti_camvid/epoch_100.pth'

@@ -9,7 +9,7 @@ model = dict(
         type='MSPETimmViT',
         model_name='vit_small_patch14_reg4_dinov2',
         img_size=(240, 320),
-        model_kwargs=dict(patch_size=16, embed_dim=192, num_heads=3),
+        model_kwargs=dict(patch_size=16, embed_dim=192, num_heads=3, init_values=0.1),
         kernel_sizes=(2, 3, 4, 6, 8, 12, 16),
         context=3,
         kernel_policy='fixed',

@@ -45,8 +45,14 @@ def _mib(size: int) -> str:
     return f'{size / 2**20:.1f}'
 
 
-def table(rows: list[dict], columns: dict[str, Callable[[dict], object]]) -> PrettyTable | None:
-    """A table without its empty columns; None if all columns are empty."""
+def table(rows: list[dict], columns: dict[str, Callable[[dict], object]], dividers: bool = True) -> PrettyTable | None:
+    """A table without its empty columns; None if all columns are empty.
+
+    Args:
+        rows: Rows of :func:`~mspe_mm.benchmark.ratios.measure`.
+        columns: The cell of a row, by the name of the column.
+        dividers: Draw a line after each comparison. Markdown has no such line: it would be a row of dashes.
+    """
     cells = {name: ['' if cell(row) is None else cell(row) for row in rows] for name, cell in columns.items()}
     cells = {name: values for name, values in cells.items() if any(value != '' for value in values)}
     if not cells:
@@ -58,7 +64,8 @@ def table(rows: list[dict], columns: dict[str, Callable[[dict], object]]) -> Pre
         found.align[name] = 'l'
     for i, row in enumerate(rows):
         last = i + 1 == len(rows) or not rows[i + 1]['peer']
-        found.add_row([*row['labels'].values(), row['candidate'], *(values[i] for values in cells.values())], divider=last)
+        found.add_row([*row['labels'].values(), row['candidate'], *(values[i] for values in cells.values())],
+                      divider=dividers and last)
     return found
 
 
@@ -69,19 +76,19 @@ def write_report(results: dict, out_dir: str | Path) -> str:
     with replacing(out_dir / 'table.md') as temporary:
         Path(temporary).write_text(markdown(results) + '\n')
     plot(results, out_dir / 'figure.png')
-    return '\n\n'.join(found.get_string() for found in _tables(results))
+    return '\n\n'.join(found.get_string() for found in _tables(results, dividers=True))
 
 
 def markdown(results: dict) -> str:
     """The heading and the tables as Markdown."""
-    tables = _tables(results)
+    tables = _tables(results, dividers=False)
     for found in tables:
         found.set_style(MARKDOWN)
     return '\n\n'.join([heading(results), *(found.get_string() for found in tables)])
 
 
-def _tables(results: dict) -> list[PrettyTable]:
-    return [found for found in (table(results['rows'], TIME), table(results['rows'], MEMORY)) if found]
+def _tables(results: dict, dividers: bool) -> list[PrettyTable]:
+    return [found for columns in (TIME, MEMORY) if (found := table(results['rows'], columns, dividers))]
 
 
 def heading(results: dict) -> str:

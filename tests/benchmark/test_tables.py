@@ -55,6 +55,14 @@ def test_a_report_is_three_files(results, tmp_path):
     assert cv2.imread(str(tmp_path / 'new/figure.png')).std() > 0
 
 
+def test_comparisons_have_a_line_between_them_on_the_terminal_and_none_in_markdown(results, tmp_path):
+    results['rows'] = 2 * results['rows']
+    lines = write_report(results, tmp_path).splitlines()
+    assert [line[:1] for line in lines].count('+') == 2 * 4    # two tables: above, below the head, between, at the end
+    written = [line for line in (tmp_path / 'table.md').read_text().splitlines() if line.startswith('|')]
+    assert [index for index, line in enumerate(written) if ':---' in line] == [1, 9]    # tables of one head and six rows
+
+
 def test_the_heading_says_on_what(results):
     assert heading(results) == 'backbone, float32, 7 rounds, on some CPU, 3 threads, with torch 2.x, mmcv 2.y'
     results['environment']['gpu'] = 'some GPU'

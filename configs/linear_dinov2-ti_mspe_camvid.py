@@ -1,7 +1,7 @@
 # Tunes the patch embedding of linear_dinov2-ti_camvid.py's model for 30 x 40 px and up, without masks: what its head sees
 # at 240 x 320 teaches. dinov2-ti_distill_camvid.py does it without the head.
 _base_ = [
-    './_base_/models/linear_dinov2-ti_camvid.py', './_base_/datasets/camvid_240x320.py',
+    './_base_/models/linear_dinov2-ti_camvid.py', './_base_/datasets/camvid_240x320_unlabelled.py',
     './_base_/schedules/mspe_mixed_5e_timm.py', './_base_/default_runtime.py', './_base_/degradations.py'
 ]
 model = dict(
@@ -10,17 +10,6 @@ model = dict(
         kernel_sizes=(2, 3, 4, 6, 8, 12, 16), context=3, kernel_policy='fixed',
         downsampling=dict(correlation=0.99)),
     tuning=dict(type='MixedResolutionObjective', objective='features', sampling='partition'))
-train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=(320, 240), keep_ratio=True),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='PackSegInputs'),
-]
-# Small images keep their size: enlarged to the base resolution they would bypass the layer.
-test_pipeline = [dict(step, type=step.type.replace('Resize', 'ResizeIfLarger')) for step in _base_.test_pipeline]
-train_dataloader = dict(batch_size=8, dataset=dict(pipeline=train_pipeline))
-val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
-test_dataloader = val_dataloader
 optim_wrapper = dict(optimizer=dict(lr=3e-4))
 load_from = 'work_dirs/linear_dinov2-ti_camvid/epoch_100.pth'
 randomness = dict(seed=0)

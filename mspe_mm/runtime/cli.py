@@ -323,19 +323,19 @@ def require_mspe(model: torch.nn.Module, config: str) -> MultiScalePatchEmbed:
                          'has one') from error
 
 
-def run(main: Callable[[], None], fast_products: bool = True) -> None:
+def run(main: Callable[[], None], fast_products: bool | None = None) -> None:
     """Run a tool; bad input and a full disk end it with one sentence on stderr and exit code 1.
 
     SIGINT ends it with exit code 1 and SIGTERM with 143, as shells count; both clear up unfinished files and processes.
 
     Args:
         main: What the tool does.
-        fast_products: Run it within :func:`~mspe_mm.runtime.fast_products.fast_cpu_products`, with its default.
+        fast_products: Of :func:`~mspe_mm.runtime.fast_products.fast_cpu_products`, within which it runs.
     """
     logging.raiseExceptions = False    # a traceback of a log that cannot be written would hide the sentence
     try:
         with (sigterm_as_exit(), trusting_checkpoints(TRUST.parse_known_args()[0].trust_checkpoint),
-              fast_cpu_products(None if fast_products else False)):
+              fast_cpu_products(fast_products)):
             main()
             if torch.distributed.is_initialized():    # threads of gloo that still run at the exit can abort the process
                 torch.distributed.destroy_process_group()

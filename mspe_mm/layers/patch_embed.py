@@ -79,8 +79,8 @@ class MultiScalePatchEmbed(nn.Module):
 
     Patches overlap where ``base_kernel`` is larger than ``patch_size``. Kernels are named by their patch size, the stride of
     the convolution; :mod:`~mspe_mm.layers.geometry` says how far a kernel reaches beyond its patch. With ``context``,
-    kernels for patches smaller than ``patch_size`` also see pixels around the patch, and zeros beyond the image's edge,
-    see :mod:`~mspe_mm.layers.context`.
+    kernels for patches smaller than ``patch_size`` also see pixels around the patch, and the image's reflection beyond its
+    edge, see :mod:`~mspe_mm.layers.context`.
 
     In eval mode several threads may call one layer: the module stores nothing of a call.
 
@@ -124,6 +124,8 @@ class MultiScalePatchEmbed(nn.Module):
     Raises:
         ValueError: For settings that contradict each other; the message names them.
     """
+
+    _version = 2    # of state dicts; 1: zeros beyond the image's edge
 
     def __init__(self,
                  in_channels: int = 3,
@@ -208,6 +210,11 @@ class MultiScalePatchEmbed(nn.Module):
         context = self.geometry.context
         return context if isinstance(context, int) else dict(context)
 
+    @property
+    def edge(self) -> str:
+        """What kernels for small patches see beyond the image's edge: its ``'reflection'``, or the host's ``'zeros'``."""
+        return 'reflection' if self.context and not self.geometry.overlaps else 'zeros'
+
     @torch.no_grad()
     def reset_kernels(self) -> None:
         """Set the kernels from the pretrained one: its PI-resize (``'native'``) or no correction (``'residual'``)."""
@@ -235,14 +242,18 @@ class MultiScalePatchEmbed(nn.Module):
         return any(not torch.allclose(self.kernels.get_parameter(name), value, rtol=8 * torch.finfo(value.dtype).eps)
                    for name, value in initial.items())
 
-    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any, **kwargs: Any) -> None:
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, local_metadata: dict, *args: Any) -> None:
         proj = f'{prefix}{self.host.proj_name}.' if self.host.proj_name else prefix
         weight = state_dict.get(f'{proj}weight')
         stock = not any(key.startswith(f'{prefix}kernels.') for key in state_dict)
+        if not stock and self.edge != 'zeros' and local_metadata.get('version') == 1:
+            raise InputError('the patch kernels of this checkpoint were tuned by an earlier version of mspe_mm, with zeros '
+                             'beyond the edge of the image, which this version continues: tune them anew, from the '
+                             'checkpoint that they were tuned from')
         if stock and weight is not None and weight.shape == self.base.weight.shape:
             kernels = self._initial_kernels(weight, state_dict.get(f'{proj}bias'))
             state_dict.update({f'{prefix}kernels.{name}': value for name, value in kernels.items()})
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *args)
 
     def resize_kernel(self, weight: Tensor, size: tuple[int, int], native: int | None = None) -> Tensor:
         """Kernels for patches of ``size`` (height, width), under the layer's downsampling model and correlation of pixels.

@@ -28,8 +28,8 @@ MAX_WEIGHT = 1e6
 
 _METADATA: dict[str, Any] = dict(
     base_digest=str, embed_dims=int, in_channels=int, patch_size=int, base_kernel=int, base_resolution=[int],
-    kernel_sizes=[int], tuned_sizes=[int], token_grids=[[int]], budgets=[[int]], context=(int, dict), parameterization=str,
-    interpolation=str, antialias=bool, correlation=float, training_seconds=float)
+    kernel_sizes=[int], tuned_sizes=[int], token_grids=[[int]], budgets=[[int]], context=(int, dict), edge=str,
+    parameterization=str, interpolation=str, antialias=bool, correlation=float, training_seconds=float)
 """Types of the metadata; a list has elements of the type, a tuple names several types, and a float can be written as an
 integer."""
 
@@ -59,6 +59,7 @@ def describe(patch_embed: MultiScalePatchEmbed) -> dict[str, str]:
         token_grids=patch_embed.token_grids,
         budgets=[[*resolution, *grid] for resolution, grid in sorted(patch_embed.budgets.items())],
         context=patch_embed.context,
+        edge=patch_embed.edge,
         parameterization=patch_embed.parameterization,
         **asdict(patch_embed.downsampling))
     return {'format': FORMAT, 'version': __version__, **{key: json.dumps(value) for key, value in entries.items()}}
@@ -122,14 +123,16 @@ def check_settings(patch_embed: MultiScalePatchEmbed, metadata: dict[str, str], 
         AdapterMismatchError: If the adapter was tuned for a layer with other settings.
     """
     own = describe(patch_embed)
-    before = dict(correlation='0.0', context='0', token_grids='[]',    # what layers had before they had a choice
+    # What layers had before they had a choice.
+    before = dict(correlation='0.0', context='0', edge='"zeros"', token_grids='[]',
                   base_kernel=own['base_kernel'])    # not said before; the kernels' shapes still have to fit
     metadata = {**before, **metadata}
     for key in ('embed_dims', 'in_channels', 'patch_size', 'base_kernel', 'base_resolution', 'kernel_sizes', 'tuned_sizes',
-                'context', 'token_grids', 'parameterization', *DOWNSAMPLING_KEYS):
+                'context', 'edge', 'token_grids', 'parameterization', *DOWNSAMPLING_KEYS):
         if metadata.get(key) != own[key]:
+            remedy = '; an earlier version tuned it: tune it anew' if key == 'edge' else ''
             raise AdapterMismatchError(f'{path} does not fit this model: it was tuned for {key}={metadata.get(key)}, and '
-                                       f'the model has {key}={own[key]}', key, json.loads(metadata.get(key, 'null')))
+                                       f'the model has {key}={own[key]}{remedy}', key, json.loads(metadata.get(key, 'null')))
     return own
 
 

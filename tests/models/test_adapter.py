@@ -111,7 +111,7 @@ def test_the_file_holds_the_kernels_alone_and_what_they_were_tuned_for(path, sav
     assert re.fullmatch('[0-9a-f]{64}', metadata.pop('base_digest'))
     assert metadata == dict(
         embed_dims=8, in_channels=3, patch_size=16, base_kernel=16, base_resolution=[48, 64], kernel_sizes=[4, 8, 12, 16],
-        tuned_sizes=[4, 8, 12], token_grids=[], budgets=[], context=0, parameterization='residual',
+        tuned_sizes=[4, 8, 12], token_grids=[], budgets=[], context=0, edge='zeros', parameterization='residual',
         interpolation='bilinear', antialias=True, correlation=0.)
 
 
@@ -216,6 +216,13 @@ def test_an_adapter_of_before_there_was_context_has_none(path, saved):
     assert adapter_layer(make_layer(context=2), path).context == 0
     with pytest.raises(AdapterMismatchError, match='was tuned for context=0, and the model has context=2'):
         load_adapter(make_layer(context=2), path)
+
+
+def test_an_adapter_of_before_the_image_was_continued_is_refused_where_kernels_see_beyond_it(path):
+    layer = make_layer(context=2)
+    save_file(layer.kernels.state_dict(), path, {key: value for key, value in describe(layer).items() if key != 'edge'})
+    with pytest.raises(AdapterMismatchError, match=r'edge="zeros", and the model has edge="reflection"; .*tune it anew'):
+        load_adapter(layer, path)
 
 
 @pytest.mark.parametrize(('context', 'sentence'), [

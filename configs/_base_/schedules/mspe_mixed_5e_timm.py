@@ -1,3 +1,4 @@
 # mspe_mixed_5e.py for a backbone of timm.
 _base_ = './mspe_mixed_5e.py'
-custom_imports = dict(imports=['mspe_mm.seg', 'mspe_mm.backbones'], allow_failed_imports=False)
+custom_imports = dict(
+    imports=['mspe_mm.seg', 'mspe_mm.backbones', 'mspe_mm.evaluation.validation'], allow_failed_imports=False)

@@ -57,7 +57,8 @@ def test_prior_has_the_context_of_the_layer_and_vanilla_and_flexivit_have_none(m
     (tokens, grid), image = embed(model, 'prior', (16, 16))
     layer = model.backbone.patch_embed
     kernel = layer.geometry.resize(layer.proj.weight, (4, 4), (16, 16), correlation=0.99)
-    expected = nn.functional.conv2d(image, kernel, layer.proj.bias, stride=4, padding=2)
+    around = nn.functional.pad(image, (2, 2, 2, 2), mode='reflect')
+    expected = nn.functional.conv2d(around, kernel, layer.proj.bias, stride=4)
     assert grid == (4, 4)
     assert torch.equal(tokens, expected.flatten(2).transpose(1, 2))
 

@@ -10,7 +10,7 @@ model = dict(
         model_name='vit_small_patch14_reg4_dinov2',
         img_size=(240, 320),
         model_kwargs=dict(patch_size=16, embed_dim=192, num_heads=3, init_values=0.1),
-        kernel_sizes=(2, 3, 4, 6, 8, 12, 16),
+        kernel_sizes=(1, 2, 3, 4, 6, 8, 12, 16),
         context=3,
         kernel_policy='fixed',
         downsampling=dict(correlation=0.99)),

@@ -1,4 +1,4 @@
-# Tunes the patch embedding of linear_dinov2-ti_camvid.py's model for 30 x 40 px and up, without masks: what its head sees
+# Tunes the patch embedding of linear_dinov2-ti_camvid.py's model for 15 x 20 px and up, without masks: what its head sees
 # at 240 x 320 teaches. dinov2-ti_distill_camvid.py does it without the head.
 _base_ = [
     './_base_/models/linear_dinov2-ti_camvid.py', './_base_/datasets/camvid_240x320_unlabelled.py',
@@ -7,7 +7,7 @@ _base_ = [
 model = dict(
     type='MSPEEncoderDecoder',
     backbone=dict(
-        kernel_sizes=(2, 3, 4, 6, 8, 12, 16), context=3, kernel_policy='fixed',
+        kernel_sizes=(1, 2, 3, 4, 6, 8, 12, 16), context=3, kernel_policy='fixed',
         downsampling=dict(correlation=0.99)),
     tuning=dict(type='MixedResolutionObjective', objective='features', sampling='partition'))
 optim_wrapper = dict(optimizer=dict(lr=3e-4))

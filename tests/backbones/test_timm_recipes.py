@@ -121,8 +121,8 @@ def step(model: nn.Module, cfg: Config) -> set[str]:
     settings = copy.deepcopy(cfg.optim_wrapper)
     settings.type = 'OptimWrapper'    # AMP is for GPUs
     optim_wrapper = build_optim_wrapper(model, settings)
-    # Six images: in a step that mixes resolutions, one for each kernel.
-    images = {key: values * 3 for key, values in batch(cfg, cfg.model.backbone.img_size).items()}
+    # Eight images: in a step that mixes resolutions, at least one for each kernel.
+    images = {key: values * 4 for key, values in batch(cfg, cfg.model.backbone.img_size).items()}
     assert model.train().train_step(images, optim_wrapper)['loss'].isfinite()
     return {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
 

@@ -3,8 +3,7 @@ _base_ = [
     './_base_/models/dino_dinov3-b.py', './_base_/datasets/coco_lsj_1024_boxes.py', './_base_/schedules/mspe_5e_det.py',
     './_base_/default_runtime_det.py'
 ]
-custom_imports = dict(
-    imports=['mspe_mm.det', 'mspe_mm.backbones', 'mspe_mm.evaluation.validation'], allow_failed_imports=False)
+custom_imports = dict(imports=[*_base_.custom_imports.imports, 'mspe_mm.backbones'])
 model = dict(
     type='MSPEDINO',
     backbone=dict(kernel_sizes=(4, 8, 12, 16), kernel_policy='fixed', downsampling=dict(correlation=0.99)),

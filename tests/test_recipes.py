@@ -8,6 +8,7 @@ from python_processes import fork_python
 from tools_helpers import ROOT
 
 import mspe_mm.seg  # noqa: F401  registers the transforms
+from mspe_mm.runtime.config_errors import BACKBONES, PLUGINS, VALIDATION
 
 
 def recipes():
@@ -55,7 +56,6 @@ while registries:
     registries += one.children.values()
     print(*(name for name, found in one.module_dict.items() if found.__module__.startswith('mspe_mm')), sep='\\n')
 """
-PLUGINS = ('mspe_mm.seg', 'mspe_mm.det', 'mspe_mm.cls', 'mspe_mm.backbones', 'mspe_mm.evaluation.validation')
 
 
 @cache
@@ -85,7 +85,7 @@ def configs_by_imports() -> dict[tuple[str, ...], list[Config]]:
 @pytest.mark.parametrize(('imports', 'configs'), [
     pytest.param(*group, id='+'.join(group[0]) or 'none') for group in configs_by_imports().items()])
 def test_the_imports_of_a_config_register_all_that_it_names(imports, configs):
-    ours, registered = registered_by(*PLUGINS), registered_by(*imports)
+    ours, registered = registered_by(*PLUGINS.values(), VALIDATION, BACKBONES), registered_by(*imports)
     assert ours >= {'MultiResolutionValLoop', 'MSPEViT', 'AdapterHook'}
     missing = {cfg.filename: found for cfg in configs if (found := (types(cfg.to_dict()) & ours) - registered)}
     assert not missing

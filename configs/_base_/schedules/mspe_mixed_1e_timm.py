@@ -1,4 +1,3 @@
 # mspe_mixed_1e.py for a backbone of timm.
 _base_ = './mspe_mixed_1e.py'
-custom_imports = dict(
-    imports=['mspe_mm.seg', 'mspe_mm.backbones', 'mspe_mm.evaluation.validation'], allow_failed_imports=False)
+custom_imports = dict(imports=[*_base_.custom_imports.imports, 'mspe_mm.backbones'])

@@ -1,4 +1,4 @@
-# Tunes the patch embedding of mmseg's SETR-Naive ViT-L for 64 to 512 px and beyond, by the recipe that scored highest on
+# Tunes the patch embedding of mmseg's SETR-Naive ViT-L for 32 to 512 px and beyond, by the recipe that scored highest on
 # other data (docs/results.md). setr_mspe_5e_ade20k.py is the paper's.
 _base_ = [
     './_base_/models/setr_naive_vit-l_ade20k.py', './_base_/datasets/ade20k_512x512.py', './_base_/schedules/mspe_mixed_1e.py',
@@ -7,7 +7,7 @@ _base_ = [
 model = dict(
     type='MSPEEncoderDecoder',
     backbone=dict(
-        type='MSPEViT', kernel_sizes=(2, 3, 4, 6, 8, 12, 16), context=3, downsampling=dict(correlation=0.99)),
+        type='MSPEViT', kernel_sizes=(1, 2, 3, 4, 6, 8, 12, 16), context=3, downsampling=dict(correlation=0.99)),
     tuning=dict(type='MixedResolutionObjective', objective='both', sampling='partition'),
     test_cfg=dict(scale=(2048, 512)))    # windows are for images of this size, and smaller on smaller ones
 # Small images keep their size: enlarged to the base resolution they would bypass the layer.

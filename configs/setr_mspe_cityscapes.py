@@ -1,4 +1,4 @@
-# Tunes the patch embedding of mmseg's SETR-Naive ViT-L for 96 to 768 px and beyond, by the recipe that scored
+# Tunes the patch embedding of mmseg's SETR-Naive ViT-L for 48 to 768 px and beyond, by the recipe that scored
 # highest on other data (docs/results.md). Five epochs see about 15,000 images.
 _base_ = [
     './_base_/models/setr_naive_vit-l_cityscapes.py', './_base_/datasets/cityscapes_768x768.py',
@@ -7,7 +7,7 @@ _base_ = [
 model = dict(
     type='MSPEEncoderDecoder',
     backbone=dict(
-        type='MSPEViT', kernel_sizes=(2, 3, 4, 6, 8, 12, 16), context=3, downsampling=dict(correlation=0.99)),
+        type='MSPEViT', kernel_sizes=(1, 2, 3, 4, 6, 8, 12, 16), context=3, downsampling=dict(correlation=0.99)),
     tuning=dict(type='MixedResolutionObjective', objective='both', sampling='partition'),
     test_cfg=dict(scale=(2049, 1025)))    # windows are for images of this size, and smaller on smaller ones
 # Small images keep their size: enlarged to the base resolution they would bypass the layer.

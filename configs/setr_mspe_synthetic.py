@@ -1,4 +1,4 @@
-# Tunes the patch embedding of setr_synthetic.py's model for 16 x 16 px and up, by kernels that see beyond their patch and
+# Tunes the patch embedding of setr_synthetic.py's model for 8 x 8 px and up, by kernels that see beyond their patch and
 # steps that mix resolutions. docs/results.md compares it with setr_mspe_5e_synthetic.py, the paper's schedule.
 _base_ = [
     './_base_/models/setr_naive_vit_synthetic.py', './_base_/datasets/synthetic.py',
@@ -7,7 +7,7 @@ _base_ = [
 model = dict(
     type='MSPEEncoderDecoder',
     backbone=dict(
-        type='MSPEViT', kernel_sizes=(2, 3, 4, 6, 8, 12, 16), context=3, downsampling=dict(correlation=0.99)),
+        type='MSPEViT', kernel_sizes=(1, 2, 3, 4, 6, 8, 12, 16), context=3, downsampling=dict(correlation=0.99)),
     tuning=dict(type='MixedResolutionObjective', objective='both', sampling='partition'))
 # Small images keep their size: enlarged to the base resolution they would bypass the layer.
 test_pipeline = [dict(step, type=step.type.replace('Resize', 'ResizeIfLarger')) for step in _base_.test_pipeline]

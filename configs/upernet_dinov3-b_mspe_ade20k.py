@@ -1,4 +1,4 @@
-# Tunes the patch embedding of upernet_dinov3-b_ade20k.py's model for 64 to 512 px and beyond.
+# Tunes the patch embedding of upernet_dinov3-b_ade20k.py's model for 32 to 512 px and beyond.
 _base_ = [
     './_base_/models/upernet_dinov3-b.py', './_base_/datasets/ade20k_512x512.py', './_base_/schedules/mspe_mixed_1e_timm.py',
     './_base_/default_runtime.py'
@@ -6,7 +6,7 @@ _base_ = [
 model = dict(
     type='MSPEEncoderDecoder',
     backbone=dict(
-        kernel_sizes=(2, 3, 4, 6, 8, 12, 16), context=3, kernel_policy='fixed',
+        kernel_sizes=(1, 2, 3, 4, 6, 8, 12, 16), context=3, kernel_policy='fixed',
         downsampling=dict(correlation=0.99)),
     tuning=dict(type='MixedResolutionObjective', objective='both', sampling='partition'),
     test_cfg=dict(scale=(2048, 512)))    # windows are for images of this size, and smaller on smaller ones

@@ -8,7 +8,7 @@ model = dict(
     type='MSPEMaskRCNN',
     tuning=dict(type='MixedResolutionObjective', objective='features', sampling='partition'),
     backbone=dict(
-        kernel_sizes=(2, 3, 4, 6, 8, 12, 16), context=3, kernel_policy='fixed', downsampling=dict(correlation=0.99)))
+        kernel_sizes=(1, 2, 3, 4, 6, 8, 12, 16), context=3, kernel_policy='fixed', downsampling=dict(correlation=0.99)))
 # Small images keep their size: enlarged to the base resolution they would bypass the layer.
 test_pipeline = [dict(step, type=step.type.replace('Resize', 'ResizeIfLarger')) for step in _base_.test_pipeline]
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))

@@ -24,12 +24,13 @@ def default_kernel_sizes(patch_size: int) -> tuple[int, ...]:
 
 
 def dense_kernel_sizes(patch_size: int) -> tuple[int, ...]:
-    """An eighth, three sixteenths, then :func:`default_kernel_sizes` with three eighths, in whole pixels (halves up).
+    """A sixteenth, an eighth, three sixteenths, then :func:`default_kernel_sizes` with three eighths, in whole pixels.
 
-    (2, 3, 4, 6, 8, 12, 16) for 16; (2, 3, 4, 5, 7, 11, 14) for 14; (1, 2, 3, 4) for 4. For tuning at an eighth of the base
-    resolution, too: docs/results.md.
+    (1, 2, 3, 4, 6, 8, 12, 16) for 16; (1, 2, 3, 4, 5, 7, 11, 14) for 14; (1, 2, 3, 4) for 4. Halves are rounded up. For
+    tuning at a sixteenth of the base resolution, too: docs/results.md. The smallest kernel also trains below its own size,
+    see :func:`sampling_range`: without one for a sixteenth, the one for an eighth would train at a sixteenth.
     """
-    return _sixteenths(patch_size, (2, 3, 4, 6, 8, 12, 16))
+    return _sixteenths(patch_size, (1, 2, 3, 4, 6, 8, 12, 16))
 
 
 def _sixteenths(patch_size: int, parts: Sequence[int]) -> tuple[int, ...]:

@@ -77,9 +77,9 @@ def test_learning_rate_and_kernels_follow_the_pretrained_kernel():
         layer.base.weight.fill_(-0.003)
     fit_to_layer(cfg, layer)
     assert cfg.optim_wrapper.optimizer.lr == 3e-5    # 1% of 0.003
-    assert cfg.model.backbone.kernel_sizes == (2, 3, 4, 6, 8, 12, 16)
+    assert cfg.model.backbone.kernel_sizes == (1, 2, 3, 4, 6, 8, 12, 16)
     layer = find_patch_embed(cli.build_model(cfg))
-    assert layer.own_sizes == [2, 3, 4, 6, 8, 12]
+    assert layer.own_sizes == [1, 2, 3, 4, 6, 8, 12]
 
 
 def test_kernels_that_a_config_chose_stay():

@@ -70,7 +70,7 @@ class Sizes(NamedTuple):
     vanilla_grids: tuple
 
 
-SIZES = Sizes((30, 60, 120, 180, 240), (60, 120), ('8x11', '15x20'), ('4x5', '8x11', '15x20'))
+SIZES = Sizes((30, 60, 120, 180, 240), (60, 120), ('9x12', '15x20'), ('4x5', '9x12', '15x20'))
 TINY_SIZES = Sizes((12, 48), (24, ), ('2x2', '3x4'), ('2x2', '3x4'))
 
 TINY_MODEL = dict(

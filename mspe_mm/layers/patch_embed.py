@@ -338,8 +338,8 @@ class MultiScalePatchEmbed(nn.Module):
         """Within the context, the input of this thread's calls is a window of ``image`` (B, C, H, W).
 
         Row ``top`` and column ``left`` of the image are the window's first. Kernels with context see the image around the
-        window, and not zeros. Windows that are not whole patches are resized or padded like an image, and see
-        zeros. So do patches that overlap at the base resolution, as they do in the host.
+        window, and not the window's reflection. Windows that are not whole patches are resized or padded like an image,
+        and see their own reflection. Patches that overlap at the base resolution see zeros, as they do in the host.
         """
         return choosing(self, window=Window(image, top, left))
 

@@ -13,6 +13,7 @@ model = dict(
         kernel_sizes=(1, 2, 3, 4, 6, 8, 12, 16),
         context=3,
         kernel_policy='fixed',
+        parameterization='relative',
         downsampling=dict(correlation=0.99)),
     tuning=dict(type='MixedResolutionObjective', sampling='partition'))
 # Images are as they are tested: crops that are enlarged are smoother, and crops of 360 x 480 px from 45% on are not.
@@ -23,6 +24,5 @@ train_pipeline = [
 ]
 train_dataloader = dict(
     batch_size=8, num_workers=2, dataset=dict(data_root='data/camvid/images/train', pipeline=train_pipeline))
-optim_wrapper = dict(optimizer=dict(lr=3e-4))
 load_from = 'work_dirs/linear_dinov2-ti_camvid/epoch_100.pth'    # the head is left out
 randomness = dict(seed=0)

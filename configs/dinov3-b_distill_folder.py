@@ -13,5 +13,6 @@ model = dict(
         kernel_sizes=(1, 2, 3, 4, 6, 8, 12, 16),
         context=3,
         kernel_policy='fixed',
+        parameterization='relative',
         downsampling=dict(correlation=0.99)),
     tuning=dict(type='MixedResolutionObjective', sampling='partition'))

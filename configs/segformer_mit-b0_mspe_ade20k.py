@@ -8,7 +8,7 @@ model = dict(
     type='MSPEEncoderDecoder',
     patch_embed=dict(
         base_resolution=(512, 512), kernel_sizes=(1, 2, 3, 4), context=3, kernel_policy='isotropic',
-        downsampling=dict(correlation=0.99)),
+        parameterization='relative', downsampling=dict(correlation=0.99)),
     tuning=dict(type='MixedResolutionObjective', objective='both', sampling='partition'))
 # Small images keep their size: enlarged to the base resolution they would bypass the layer.
 test_pipeline = [dict(step, type=step.type.replace('Resize', 'ResizeIfLarger')) for step in _base_.test_pipeline]

@@ -8,8 +8,9 @@ _base_ = [
 model = dict(
     type='MSPEEncoderDecoder',
     backbone=dict(
-        type='MSPEViT', kernel_sizes=(1, 2, 3, 4, 6, 8, 12, 16), context=3, downsampling=dict(correlation=0.99)),
+        type='MSPEViT', kernel_sizes=(1, 2, 3, 4, 6, 8, 12, 16), context=3,
+        parameterization='relative', downsampling=dict(correlation=0.99)),
     tuning=dict(type='MixedResolutionObjective', objective='features', sampling='partition'))
-optim_wrapper = dict(optimizer=dict(lr=3e-4))
+optim_wrapper = dict(optimizer=dict(lr=5.8e-3))
 load_from = 'work_dirs/setr_camvid/epoch_100.pth'
 randomness = dict(seed=0)

@@ -7,7 +7,8 @@ _base_ = [
 model = dict(
     type='MSPEEncoderDecoder',
     backbone=dict(
-        type='MSPEViT', kernel_sizes=(1, 2, 3, 4, 6, 8, 12, 16), context=3, downsampling=dict(correlation=0.99)),
+        type='MSPEViT', kernel_sizes=(1, 2, 3, 4, 6, 8, 12, 16), context=3,
+        parameterization='relative', downsampling=dict(correlation=0.99)),
     tuning=dict(type='MixedResolutionObjective', objective='both', sampling='partition'),
     test_cfg=dict(scale=(2049, 1025)))    # windows are for images of this size, and smaller on smaller ones
 # Small images keep their size: enlarged to the base resolution they would bypass the layer.
@@ -15,5 +16,5 @@ test_pipeline = [dict(step, type=step.type.replace('Resize', 'ResizeIfLarger')) 
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
 train_dataloader = dict(batch_size=16, sampler=dict(_delete_=True, type='DefaultSampler', shuffle=True))
-optim_wrapper = dict(optimizer=dict(lr=3e-4))
+optim_wrapper = dict(optimizer=dict(lr=5.8e-3))
 load_from = 'https://download.openmmlab.com/mmsegmentation/v0.5/setr/setr_naive_vit-large_8x1_768x768_80k_cityscapes/setr_naive_vit-large_8x1_768x768_80k_cityscapes_20211123_000505-20728e80.pth'  # noqa: E501

@@ -7,7 +7,7 @@ model = dict(
     type='MSPEEncoderDecoder',
     backbone=dict(
         kernel_sizes=(1, 2, 3, 4, 5, 7, 11, 14), context=3, kernel_policy='fixed',
-        downsampling=dict(correlation=0.99)),
+        parameterization='relative', downsampling=dict(correlation=0.99)),
     tuning=dict(type='MixedResolutionObjective', objective='both', sampling='partition'),
     test_cfg=dict(scale=(2072, 518)))    # windows are for images of this size, and smaller on smaller ones
 # Small images keep their size: enlarged to the base resolution they would bypass the layer.

@@ -8,7 +8,8 @@ model = dict(
     type='MSPEMaskRCNN',
     tuning=dict(type='MixedResolutionObjective', objective='features', sampling='partition'),
     backbone=dict(
-        kernel_sizes=(1, 2, 3, 4, 6, 8, 12, 16), context=3, kernel_policy='fixed', downsampling=dict(correlation=0.99)))
+        kernel_sizes=(1, 2, 3, 4, 6, 8, 12, 16), context=3, kernel_policy='fixed',
+        parameterization='relative', downsampling=dict(correlation=0.99)))
 # Small images keep their size: enlarged to the base resolution they would bypass the layer.
 test_pipeline = [dict(step, type=step.type.replace('Resize', 'ResizeIfLarger')) for step in _base_.test_pipeline]
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
@@ -19,7 +20,8 @@ max_epochs = 1
 optim_wrapper = dict(
     type='OptimWrapper',
     constructor='FanInOptimWrapperConstructor',    # lr is for a kernel of the base size, and higher for smaller kernels
-    optimizer=dict(type='AdamW', lr=6e-4, weight_decay=0.),
+    optimizer=dict(type='AdamW', lr=2.2e-2, weight_decay=0., eps=5e-10),
+    paramwise_cfg=dict(relative_to_kernel=True),    # lr is a share of the root mean square of the pretrained kernel
     clip_grad=dict(max_norm=1.))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.04, by_epoch=False, begin=0, end=50),

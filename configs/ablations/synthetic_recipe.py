@@ -20,6 +20,6 @@ variants = dict(
     epochs_5={epochs: 5, steps: 5},
     epochs_10={epochs: 10, steps: 10},
     k_passes={tuning: dict(type='MultiResolutionObjective', objective='both', sampling='partition'), epochs: 4, steps: 4},
-    one_rate={'optim_wrapper.constructor': 'DefaultOptimWrapperConstructor', 'optim_wrapper.optimizer.lr': 1e-3},
-    low_rate={'optim_wrapper.optimizer.lr': 3e-4},
-    high_rate={'optim_wrapper.optimizer.lr': 3e-3})
+    one_rate={'optim_wrapper.constructor': 'DefaultOptimWrapperConstructor', 'optim_wrapper.optimizer.lr': 1.9e-2},
+    low_rate={'optim_wrapper.optimizer.lr': 6e-3},
+    high_rate={'optim_wrapper.optimizer.lr': 6e-2})

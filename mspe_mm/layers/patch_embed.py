@@ -21,7 +21,7 @@ from .resize import pi_resize
 from .resolution import FITS, KERNEL_POLICIES, choose_kernel, default_kernel_sizes, fit_image, fit_kernel
 from .token_grids import check_own_grids, grid_pairs, kernel_name, native_size, nearest_grid
 
-PARAMETERIZATIONS = ('native', 'residual')
+PARAMETERIZATIONS = ('native', 'residual', 'relative')
 PADDINGS = ('corner', 'same', None)
 LAYOUTS = ('NLC', 'NHWC', 'NCHW')
 
@@ -110,7 +110,8 @@ class MultiScalePatchEmbed(nn.Module):
             sizes than (k_h rows, k_w columns) px may then have more tokens; :meth:`token_grid` gives the number.
         parameterization: How kernel i is stored. ``'native'`` (the paper's): the kernel itself, of k_i px. ``'residual'``: a
             correction of k_i px, which is resized and added to the resized pretrained kernel. Resizing by way of 4 px
-            discards detail that a direct 16 -> 6 resize keeps.
+            discards detail that a direct 16 -> 6 resize keeps. ``'relative'``: the same correction in units of the root
+            mean square of the pretrained kernel, so that one learning rate suits models with weights of any scale.
         tune_base: Also give the base size a kernel that can be tuned. The base resolution is then no longer exact.
         downsampling: How the images lose their resolution: a :class:`~mspe_mm.layers.downsampling.Downsampling` or a dict of
             its arguments.
@@ -217,7 +218,7 @@ class MultiScalePatchEmbed(nn.Module):
 
     @torch.no_grad()
     def reset_kernels(self) -> None:
-        """Set the kernels from the pretrained one: its PI-resize (``'native'``) or no correction (``'residual'``)."""
+        """Set the kernels from the pretrained one: its PI-resize (``'native'``) or no correction (the others)."""
         for name, value in self._initial_kernels(self.base.weight, self.base.bias).items():
             self.kernels.get_parameter(name).copy_(value)
 
@@ -412,9 +413,10 @@ class MultiScalePatchEmbed(nn.Module):
     def set_kernel(self, size: int, weight: Tensor, bias: Tensor | None) -> None:
         """Make ``weight`` and ``bias`` (D) what :meth:`sized_kernel` gives for the kernel of ``size`` px at its own size."""
         own, base = self._own_kernel(str(size)), self.base
-        if self.parameterization == 'residual':
-            weight = weight - self.resize_kernel(base.weight, (size, size))
-            bias = None if bias is None or base.bias is None else bias - base.bias
+        if self.parameterization != 'native':
+            unit = self._unit()
+            weight = (weight - self.resize_kernel(base.weight, (size, size))) / unit
+            bias = None if bias is None or base.bias is None else (bias - base.bias) / unit
         own.weight.copy_(weight)
         if own.bias is not None and bias is not None:
             own.bias.copy_(bias)
@@ -433,8 +435,16 @@ class MultiScalePatchEmbed(nn.Module):
         weight = self.resize_kernel(own.weight, size, self.kernel_sizes[index])
         if self.parameterization == 'native':
             return weight, own.bias
-        bias = None if base.bias is None or own.bias is None else base.bias + own.bias
-        return self.resize_kernel(base.weight, size) + weight, bias
+        unit = self._unit()
+        bias = None if base.bias is None or own.bias is None else base.bias + unit * own.bias
+        return self.resize_kernel(base.weight, size) + unit * weight, bias
+
+    def _unit(self) -> Tensor | float:
+        """The unit of the corrections that ``kernels`` holds."""
+        if self.parameterization == 'residual':
+            return 1.
+        weight = self.base.weight.detach()
+        return weight.to(torch.promote_types(weight.dtype, torch.float32)).square().mean().sqrt().to(weight)
 
     def forward(self, x: Tensor) -> tuple[Tensor, tuple[int, int]] | Tensor:
         """Embed a batch of images.

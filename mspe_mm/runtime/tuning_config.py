@@ -17,9 +17,9 @@ IMAGES_SEEN = 12_000
 WARM_UP = 50    # steps
 STAGES = 5
 """How often a tuning is validated and saved."""
-RELATIVE_RATE = 0.01
-"""The learning rate, as a share of the root mean square of the pretrained kernel. A step of AdamW changes a weight by about
-the learning rate, whatever the model; weights of models differ by orders of magnitude."""
+LEARNING_RATE = 0.01
+"""Of kernels with ``parameterization='relative'``: a share of the root mean square of the pretrained kernel. A step of AdamW
+changes a weight by about the learning rate, whatever the model; weights of models differ by orders of magnitude."""
 VALIDATION_LOOP = dict(type='MultiResolutionValLoop', scales=['1/4', '1/2'], num_images=200)
 
 
@@ -27,7 +27,7 @@ def tuning_config(cfg: Config, checkpoint: str) -> Config:
     """The config that tunes the patch embedding of a stock model, by the recipe that was the best in docs/results.md.
 
     Kernels have context and start from the prior; steps mix resolutions. The data, the batch size and the sampler are those
-    of ``cfg``. :func:`fit_to_layer` sets what depends on the trained weights.
+    of ``cfg``. :func:`fit_to_layer` sets the kernel sizes.
 
     Args:
         cfg: The config that the model was trained with.
@@ -43,6 +43,7 @@ def tuning_config(cfg: Config, checkpoint: str) -> Config:
                          'was trained with')
     cfg.model.tuning = dict(
         type='MixedResolutionObjective', objective='task+features' if _has_logits(cfg) else 'task', sampling='partition')
+    _layer_settings(cfg).parameterization = 'relative'
     for part in (cfg.model, cfg.model.get('backbone') or {}):
         part.update({key: None for key in ('pretrained', 'init_cfg', 'checkpoint') if part.get(key)})    # load_from has all
     _set_schedule(cfg, loader.get('batch_size', 1))
@@ -67,7 +68,8 @@ def _set_schedule(cfg: Config, batch_size: int) -> None:
     length = stage * STAGES
     cfg.optim_wrapper = dict(
         type='OptimWrapper', constructor='FanInOptimWrapperConstructor',
-        optimizer=dict(type='AdamW', weight_decay=0.), clip_grad=dict(max_norm=1.))
+        optimizer=dict(type='AdamW', lr=LEARNING_RATE, weight_decay=0., eps=5e-10),
+        paramwise_cfg=dict(relative_to_kernel=True), clip_grad=dict(max_norm=1.))
     if cfg.get('auto_scale_lr'):
         cfg.auto_scale_lr.enable = False    # AdamW's rate is not proportional to the batch
     cfg.param_scheduler = [
@@ -81,18 +83,23 @@ def _set_schedule(cfg: Config, batch_size: int) -> None:
     cfg.custom_hooks = [*others, dict(type='AdapterHook', interval=stage, by_epoch=False)]
 
 
+def _layer_settings(cfg: Config) -> ConfigDict:
+    """The part of a config that has the settings of its MSPE layer."""
+    if cfg.model.get('patch_embed') is None and 'backbone' in cfg.model:
+        return cfg.model.backbone
+    cfg.model.patch_embed = cfg.model.get('patch_embed') or ConfigDict()
+    return cfg.model.patch_embed
+
+
 def fit_to_layer(cfg: Config, layer: MultiScalePatchEmbed) -> None:
-    """Set what depends on the pretrained patch embedding, in place: the kernel sizes and the learning rate.
+    """Set the kernel sizes, which depend on the patch size of the layer, in place.
 
     Args:
         cfg: A config of :func:`tuning_config`. Kernel sizes other than the default ones stay.
-        layer: The layer of its model, with the trained weights.
+        layer: The layer of its model.
     """
     if layer.kernel_sizes == default_kernel_sizes(layer.patch_size):
-        settings = cfg.model.get('patch_embed') or cfg.model.backbone
-        settings.kernel_sizes = dense_kernel_sizes(layer.patch_size)
-    rms = layer.base.weight.detach().float().square().mean().sqrt().item()
-    cfg.optim_wrapper.optimizer.lr = float(f'{RELATIVE_RATE * rms:.2g}')
+        _layer_settings(cfg).kernel_sizes = dense_kernel_sizes(layer.patch_size)
 
 
 def changes(before: dict, after: dict) -> dict:
@@ -105,9 +112,9 @@ def changes(before: dict, after: dict) -> dict:
         old = before.get(key)
         if key in before and old == value:
             continue
-        if not (isinstance(old, dict) and isinstance(value, dict)):
+        if not isinstance(value, dict) or key not in before:
             found[key] = value
-        elif old.keys() <= value.keys():
+        elif isinstance(old, dict) and old.keys() <= value.keys():
             found[key] = changes(old, value)
         else:
             found[key] = dict(_delete_=True, **value)

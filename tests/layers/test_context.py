@@ -15,7 +15,7 @@ from mspe_mm.core import MultiScalePatchEmbed, PatchGeometry, pi_resize, resize_
 GRID = (3, 4)
 PVT = dict(patch_size=4, base_kernel=7, kernel_sizes=(1, 2, 4))
 layouts = pytest.mark.parametrize('layout', [dict(), PVT], ids=['patches', 'overlapping'])
-parameterizations = pytest.mark.parametrize('parameterization', ['native', 'residual'])
+parameterizations = pytest.mark.parametrize('parameterization', ['native', 'residual', 'relative'])
 correlations = st.sampled_from([0.3, 0.9, 0.99])
 
 

@@ -96,8 +96,9 @@ def embedded(layer: MultiScalePatchEmbed, image: torch.Tensor) -> np.ndarray:
     if str(nearest) in layer.kernels:
         own = layer.kernels[str(nearest)]
         correction, shift = carried(own.weight.detach().double().numpy(), nearest), own.bias.detach().double().numpy()
+        unit = np.sqrt((base**2).mean()) if layer.parameterization == 'relative' else 1.
         native = layer.parameterization == 'native'
-        weight, bias = (correction, shift) if native else (weight + correction, bias + shift)
+        weight, bias = (correction, shift) if native else (weight + unit * correction, bias + unit * shift)
     counts = [-(-length // k) for length, k in zip((height, width), size)]
     before, after = zip(*(reach(k, *geometry) for k in size))
     canvas = F.pad(image, (before[1], counts[1] * size[1] + after[1], before[0], counts[0] * size[0] + after[0])).numpy()
@@ -131,7 +132,7 @@ def test_the_layer_equals_the_naive_reference(overlaps, data):
     layer = MultiScalePatchEmbed(
         2, 3, patch_size, grid, native, base_kernel=base_kernel, fit='floor', tune_base=data.draw(st.booleans()),
         kernel_policy=data.draw(st.sampled_from(['fixed', 'isotropic', 'constant'])),
-        parameterization=data.draw(st.sampled_from(['native', 'residual'])),
+        parameterization=data.draw(st.sampled_from(['native', 'residual', 'relative'])),
         downsampling=dict(interpolation=interpolation, antialias=antialias),
         host=HostLayout(layout='NHWC')).to(dtype)
     seed = data.draw(st.integers(0, 99))

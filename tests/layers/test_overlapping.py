@@ -18,7 +18,7 @@ from mspe_mm.models.adapter import load_adapter, save_adapter
 
 GRID = (12, 16)
 BASE = (48, 64)
-parameterizations = pytest.mark.parametrize('parameterization', ['native', 'residual'])
+parameterizations = pytest.mark.parametrize('parameterization', ['native', 'residual', 'relative'])
 
 
 def make_layer(**settings) -> MultiScalePatchEmbed:
@@ -114,7 +114,7 @@ def test_fixed_keeps_the_grid_at_every_multiple_of_it(k_height, k_width):
 
 
 @given(st.integers(1, 150), st.integers(1, 150), st.sampled_from(['fixed', 'isotropic']),
-       st.sampled_from(['native', 'residual']))
+       st.sampled_from(['native', 'residual', 'relative']))
 def test_images_of_any_size_are_embedded_on_the_grid_foretold(height, width, policy, parameterization):
     layer = tuned(make_layer(kernel_policy=policy, parameterization=parameterization))
     tokens, grid = layer(image(height, width, batch=1))

@@ -22,7 +22,7 @@ from mspe_mm.layers.downsampling import Downsampling
 
 GRID = (3, 4)
 BASE = (48, 64)
-parameterizations = pytest.mark.parametrize('parameterization', ['native', 'residual'])
+parameterizations = pytest.mark.parametrize('parameterization', ['native', 'residual', 'relative'])
 sides = st.one_of(st.integers(1, 20), st.integers(21, 150))
 
 
@@ -150,7 +150,7 @@ def test_constant_is_the_stock_layer_at_every_resolution(size, padding):
 # -- Any resolution ----------------------------------------------------------------------------------------------------
 
 
-@given(sides, sides, st.sampled_from(['fixed', 'isotropic']), st.sampled_from(['native', 'residual']),
+@given(sides, sides, st.sampled_from(['fixed', 'isotropic']), st.sampled_from(['native', 'residual', 'relative']),
        st.sampled_from(['corner', 'same', None]))
 def test_images_of_any_size_are_embedded_on_the_grid_foretold(height, width, policy, parameterization, padding):
     layer = tuned(make_layer(kernel_policy=policy, parameterization=parameterization, padding=padding))
@@ -245,11 +245,33 @@ def test_untrained_native_is_timms_flexivit_at_the_native_resolutions(interpolat
         assert relative_error(layer(x)[0], embed(x, weight, layer.base.bias)) < 1e-5
 
 
-def test_residual_adds_the_resized_correction_to_the_resized_base_kernel():
-    layer = tuned(make_layer(interpolation='bicubic'))
+@pytest.mark.parametrize('parameterization', ['residual', 'relative'])
+def test_the_resized_correction_is_added_to_the_resized_base_kernel(parameterization):
+    layer = tuned(make_layer(interpolation='bicubic', parameterization=parameterization))
     x, own = image(15, 20), layer.kernels['4']
-    weight = timm_resample(layer.base.weight, (5, 5)) + timm_resample(own.weight, (5, 5))
-    assert relative_error(layer(x)[0], embed(x, weight, layer.base.bias + own.bias)) < 1e-5
+    unit = layer.base.weight.square().mean().sqrt() if parameterization == 'relative' else 1.
+    weight = timm_resample(layer.base.weight, (5, 5)) + unit * timm_resample(own.weight, (5, 5))
+    assert relative_error(layer(x)[0], embed(x, weight, layer.base.bias + unit * own.bias)) < 1e-5
+
+
+def test_steps_of_adam_are_in_proportion_to_the_pretrained_kernel_if_corrections_are_relative():
+    stock, moved = make_layer(parameterization='relative').double(), {}
+    for scale in (1., 0.125):
+        layer = copy.deepcopy(stock)
+        with torch.no_grad():
+            layer.base.weight.mul_(scale)
+            layer.base.bias.mul_(scale)
+        before = layer.sized_kernel((4, 4), 0)
+        optimizer = torch.optim.Adam(layer.kernels.parameters(), lr=1e-2, eps=0.)
+        for _ in range(3):
+            optimizer.zero_grad()
+            (layer(image(12, 16).double())[0] / scale - 1.).square().mean().backward()
+            optimizer.step()
+        moved[scale] = [(a - b) / scale for a, b in zip(layer.sized_kernel((4, 4), 0), before)]
+    unit = stock.base.weight.square().mean().sqrt()
+    for one, other in zip(*moved.values()):
+        assert 0.02 < one.abs().max() / unit < 0.04    # three steps of 1%
+        torch.testing.assert_close(one, other)
 
 
 @parameterizations
@@ -259,8 +281,9 @@ def test_a_tunable_base_kernel_starts_as_the_pretrained_one_and_is_used_at_the_b
     tuned(layer)
     own = layer.kernels['16']
     weight, bias = own.weight, own.bias
-    if parameterization == 'residual':
-        weight, bias = layer.base.weight + weight, layer.base.bias + bias
+    if parameterization != 'native':
+        unit = layer.base.weight.square().mean().sqrt() if parameterization == 'relative' else 1.
+        weight, bias = layer.base.weight + unit * weight, layer.base.bias + unit * bias
     assert torch.equal(layer(image(*BASE))[0], embed(image(*BASE), weight, bias))
 
 

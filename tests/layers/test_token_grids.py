@@ -26,7 +26,7 @@ def test_a_grid_has_kernels_up_to_the_base_resolution():
     assert build(token_grids=[2]).own_kernels().keys() == {BASE, (2, 2)}
 
 
-@pytest.mark.parametrize('parameterization', ['native', 'residual'])
+@pytest.mark.parametrize('parameterization', ['native', 'residual', 'relative'])
 @pytest.mark.parametrize(('grid', 'patch', 'name'), [(COARSE, 8, '8g2x3'), (COARSE, 5, '4g2x3'), (FINE, 4, '4g8x12'),
                                                      (BASE, 4, '4'), ((3, 3), 4, '4')])
 def test_an_image_on_a_grid_is_embedded_by_the_kernels_of_the_grid(grid, patch, name, parameterization):
@@ -34,8 +34,10 @@ def test_an_image_on_a_grid_is_embedded_by_the_kernels_of_the_grid(grid, patch, 
     images = noise(2, 3, *(patch * tokens for tokens in grid))
     own = layer.kernels[name]
     weight, bias = layer.resize_kernel(own.weight, (patch, patch), own.weight.shape[-1]), own.bias
-    if parameterization == 'residual':
-        weight, bias = weight + layer.resize_kernel(layer.base.weight, (patch, patch)), bias + layer.base.bias
+    if parameterization != 'native':
+        unit = layer.base.weight.square().mean().sqrt() if parameterization == 'relative' else 1.
+        weight = unit * weight + layer.resize_kernel(layer.base.weight, (patch, patch))
+        bias = unit * bias + layer.base.bias
     with layer.force_grid(grid):
         tokens, found = layer.eval()(images)
     assert found == grid

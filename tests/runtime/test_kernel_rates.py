@@ -5,6 +5,7 @@ from mmengine.optim import build_optim_wrapper
 from torch import nn
 
 import mspe_mm.runtime.kernel_rates  # noqa: F401
+from mspe_mm.errors import InputError
 
 
 def model_of(**settings) -> nn.Sequential:
@@ -33,3 +34,11 @@ def test_settings_of_mmengines_constructor_hold_too():
     model = model_of(kernel_sizes=(8, 16))
     rates = rates_of(model, paramwise_cfg=dict(custom_keys={'kernels.8': dict(lr_mult=0.5)}))
     assert rates[model[0].kernels['8'].weight] == pytest.approx(1e-3 * 4 / 2)
+
+
+def test_a_rate_that_is_a_share_of_the_pretrained_kernel_is_for_kernels_in_its_units():
+    settings = dict(paramwise_cfg=dict(relative_to_kernel=True))
+    layer = model_of(parameterization='relative')[0]
+    assert rates_of(nn.Sequential(layer), **settings)[layer.kernels['8'].weight] == pytest.approx(4e-3)
+    with pytest.raises(InputError, match=r"parameterization='residual': set parameterization='relative' in model\.backbone"):
+        rates_of(model_of(), **settings)

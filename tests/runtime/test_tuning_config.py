@@ -4,7 +4,6 @@ from pathlib import Path
 import mmdet
 import mmseg
 import pytest
-import torch
 from mmengine.config import Config
 from mmseg.models.segmentors import EncoderDecoder
 
@@ -70,16 +69,14 @@ def test_tuning_config_sees_as_many_images_with_any_sampler(path):
     assert not cfg.get('auto_scale_lr', {}).get('enable')
 
 
-def test_learning_rate_and_kernels_follow_the_pretrained_kernel():
+def test_the_learning_rate_is_a_share_of_the_pretrained_kernel_and_kernels_are_dense():
     cfg = tuning_config(cli.read_config(SMALL[1][0]), 'own.pth')
-    layer = find_patch_embed(cli.build_model(cfg))
-    with torch.no_grad():
-        layer.base.weight.fill_(-0.003)
-    fit_to_layer(cfg, layer)
-    assert cfg.optim_wrapper.optimizer.lr == 3e-5    # 1% of 0.003
+    fit_to_layer(cfg, find_patch_embed(cli.build_model(cfg)))
+    assert cfg.optim_wrapper.optimizer.lr == 0.01
     assert cfg.model.backbone.kernel_sizes == (1, 2, 3, 4, 6, 8, 12, 16)
     layer = find_patch_embed(cli.build_model(cfg))
     assert layer.own_sizes == [1, 2, 3, 4, 6, 8, 12]
+    assert layer.parameterization == 'relative'
 
 
 def test_kernels_that_a_config_chose_stay():

@@ -44,7 +44,7 @@ def seen_by(model, monkeypatch):
 
 @pytest.mark.parametrize('sampling', ['partition', 'double', 'native'])
 @pytest.mark.parametrize('aspect_jitter', [False, True])
-@pytest.mark.parametrize('parameterization', ['native', 'residual'])
+@pytest.mark.parametrize('parameterization', ['native', 'residual', 'relative'])
 def test_the_gradient_is_the_mean_over_single_images(sampling, aspect_jitter, parameterization, monkeypatch):
     model = make_model(parameterization=parameterization)
     layer, seen = model.patch_embed, seen_by(model, monkeypatch)

@@ -122,7 +122,7 @@ def test_a_fourth_host_without_tuning_has_its_own_losses():
     assert all(p.requires_grad for p in model.parameters())
 
 
-@pytest.mark.parametrize('parameterization', ['native', 'residual'])
+@pytest.mark.parametrize('parameterization', ['native', 'residual', 'relative'])
 def test_kernels_follow_a_base_kernel_that_the_host_draws_anew(parameterization):
     model = TunedToy(patch_embed=dict(base_resolution=BASE, parameterization=parameterization))
     before = model.mspe_layer.base.weight.clone()

@@ -1,6 +1,7 @@
 # mspe_mixed_10e.py for a backbone without a head, on images without annotations: nothing to validate by.
 _base_ = './mspe_mixed_10e.py'
 custom_imports = dict(imports=['mspe_mm.backbones', 'mspe_mm.cls'], allow_failed_imports=False)    # cls: the transforms
+optim_wrapper = dict(optimizer=dict(lr=5.8e-3))    # higher rates follow the features of training images too far
 val_cfg = None
 test_cfg = None
 default_hooks = dict(

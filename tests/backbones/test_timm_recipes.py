@@ -176,7 +176,7 @@ def test_the_twin_is_the_model_of_the_recipe_and_loads_what_it_saves(recipe):
     base, twin = load(recipe), load(twin_of(recipe))
     assert twin.model.type == f'MSPE{base.model.type}'
     own = dict(type=None, tuning=None)
-    layer = dict.fromkeys(['kernel_sizes', 'context', 'kernel_policy', 'downsampling', 'pretrained'])
+    layer = dict.fromkeys(['kernel_sizes', 'context', 'kernel_policy', 'parameterization', 'downsampling', 'pretrained'])
     if twin.model.test_cfg.get('mode') == 'slide':
         assert twin.model.test_cfg.pop('scale') == base.test_dataloader.dataset.pipeline[1].scale
     assert {**twin.model, **own, 'backbone': {**twin.model.backbone, **layer}} == {

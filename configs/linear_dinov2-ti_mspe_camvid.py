@@ -10,6 +10,6 @@ model = dict(
         kernel_sizes=(1, 2, 3, 4, 6, 8, 12, 16), context=3, kernel_policy='fixed',
         parameterization='relative', downsampling=dict(correlation=0.99)),
     tuning=dict(type='MixedResolutionObjective', objective='features', sampling='partition'))
-optim_wrapper = dict(optimizer=dict(lr=5.8e-3))
+optim_wrapper = dict(optimizer=dict(lr=5.8e-3, weight_decay=0.3))    # to the kernels that tuning starts from
 load_from = 'work_dirs/linear_dinov2-ti_camvid/epoch_100.pth'
 randomness = dict(seed=0)

@@ -14,5 +14,5 @@ model = dict(
         kernel_sizes=(4, 8, 12, 16)),
     tuning=dict(type='MixedResolutionObjective', sampling='partition'))
 train_dataloader = dict(batch_size=8, num_workers=2, dataset=dict(data_root='data/synthetic_folders/train'))
-optim_wrapper = dict(optimizer=dict(lr=1.2e-3), paramwise_cfg=dict(relative_to_kernel=False))
+optim_wrapper = dict(optimizer=dict(lr=1.2e-3, weight_decay=0.), paramwise_cfg=dict(relative_to_kernel=False))
 randomness = dict(seed=0)

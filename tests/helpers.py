@@ -129,3 +129,8 @@ def layer_of(**settings: Any) -> MultiScalePatchEmbed:
         return {key: settings.pop(key) for key in keys if key in settings}
     downsampling, host = taken(DOWNSAMPLING_KEYS), taken(field.name for field in fields(HostLayout))
     return MultiScalePatchEmbed(**{'fit': 'floor', **settings}, downsampling=downsampling, host=HostLayout(**host))
+
+
+def unit_of(layer: MultiScalePatchEmbed) -> float | Tensor:
+    """What the corrections of a layer are measured in: 1, or for 'relative' the pretrained kernel's root mean square."""
+    return layer.base.weight.square().mean().sqrt() if layer.parameterization == 'relative' else 1.

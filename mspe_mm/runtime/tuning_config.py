@@ -10,6 +10,7 @@ from ..errors import InputError
 from ..layers.patch_embed import MultiScalePatchEmbed
 from ..layers.resolution import default_kernel_sizes, dense_kernel_sizes
 from .config_errors import VALIDATION
+from .runner import layer_key
 from .stock_config import add_import, with_mspe
 
 IMAGES_SEEN = 12_000
@@ -85,10 +86,10 @@ def _set_schedule(cfg: Config, batch_size: int) -> None:
 
 def _layer_settings(cfg: Config) -> ConfigDict:
     """The part of a config that has the settings of its MSPE layer."""
-    if cfg.model.get('patch_embed') is None and 'backbone' in cfg.model:
-        return cfg.model.backbone
-    cfg.model.patch_embed = cfg.model.get('patch_embed') or ConfigDict()
-    return cfg.model.patch_embed
+    part = layer_key(cfg).removeprefix('model.')
+    if cfg.model.get(part) is None:
+        cfg.model[part] = ConfigDict()
+    return cfg.model[part]
 
 
 def fit_to_layer(cfg: Config, layer: MultiScalePatchEmbed) -> None:

@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import MODELS, in_threads, layer_of, noise, randomize, relative_error, timm_resample
+from helpers import MODELS, in_threads, layer_of, noise, randomize, relative_error, timm_resample, unit_of
 from hypothesis import given
 from hypothesis import strategies as st
 from mmseg.models.utils import PatchEmbed as MMSegPatchEmbed
@@ -249,7 +249,7 @@ def test_untrained_native_is_timms_flexivit_at_the_native_resolutions(interpolat
 def test_the_resized_correction_is_added_to_the_resized_base_kernel(parameterization):
     layer = tuned(make_layer(interpolation='bicubic', parameterization=parameterization))
     x, own = image(15, 20), layer.kernels['4']
-    unit = layer.base.weight.square().mean().sqrt() if parameterization == 'relative' else 1.
+    unit = unit_of(layer)
     weight = timm_resample(layer.base.weight, (5, 5)) + unit * timm_resample(own.weight, (5, 5))
     assert relative_error(layer(x)[0], embed(x, weight, layer.base.bias + unit * own.bias)) < 1e-5
 
@@ -268,7 +268,7 @@ def test_steps_of_adam_are_in_proportion_to_the_pretrained_kernel_if_corrections
             (layer(image(12, 16).double())[0] / scale - 1.).square().mean().backward()
             optimizer.step()
         moved[scale] = [(a - b) / scale for a, b in zip(layer.sized_kernel((4, 4), 0), before)]
-    unit = stock.base.weight.square().mean().sqrt()
+    unit = unit_of(stock)
     for one, other in zip(*moved.values()):
         assert 0.02 < one.abs().max() / unit < 0.04    # three steps of 1%
         torch.testing.assert_close(one, other)
@@ -282,7 +282,7 @@ def test_a_tunable_base_kernel_starts_as_the_pretrained_one_and_is_used_at_the_b
     own = layer.kernels['16']
     weight, bias = own.weight, own.bias
     if parameterization != 'native':
-        unit = layer.base.weight.square().mean().sqrt() if parameterization == 'relative' else 1.
+        unit = unit_of(layer)
         weight, bias = layer.base.weight + unit * weight, layer.base.bias + unit * bias
     assert torch.equal(layer(image(*BASE))[0], embed(image(*BASE), weight, bias))
 

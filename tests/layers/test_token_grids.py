@@ -4,7 +4,7 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import layer_of, noise, randomize
+from helpers import layer_of, noise, randomize, unit_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -35,7 +35,7 @@ def test_an_image_on_a_grid_is_embedded_by_the_kernels_of_the_grid(grid, patch, 
     own = layer.kernels[name]
     weight, bias = layer.resize_kernel(own.weight, (patch, patch), own.weight.shape[-1]), own.bias
     if parameterization != 'native':
-        unit = layer.base.weight.square().mean().sqrt() if parameterization == 'relative' else 1.
+        unit = unit_of(layer)
         weight = unit * weight + layer.resize_kernel(layer.base.weight, (patch, patch))
         bias = unit * bias + layer.base.bias
     with layer.force_grid(grid):

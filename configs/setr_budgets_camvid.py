@@ -2,4 +2,3 @@
 # on one of the grids; the teacher is at the base grid and resolution. Then tools/choose_budgets.py.
 _base_ = './setr_mspe_camvid.py'
 model = dict(backbone=dict(token_grids=[(9, 12)]))
-find_unused_parameters = True    # a step uses the kernels of one grid

@@ -2,4 +2,3 @@
 # one of the grids; the teacher is at the base grid and resolution. Then tools/choose_budgets.py.
 _base_ = './vitdet_mspe_synthetic.py'
 model = dict(backbone=dict(token_grids=[(8, 8)]))
-find_unused_parameters = True    # a step uses the kernels of one grid

@@ -4,8 +4,8 @@ A training draws random numbers in two places: in its steps (resolutions, dropou
 mmengine seeds each process once. Each draw then depends on all draws before it: a resumed training draws the numbers of its
 first epochs again, and each loading worker draws numbers of its own. Here the generators are seeded anew
 
-* before every training iteration, from the seed and the iteration. All processes draw the same, so all train the same
-  resolutions;
+* before every training iteration, from the seed and the iteration. All processes draw the same: resolutions for the images
+  of all, or the resolutions that all train;
 * before every sample that is loaded for training, from the seed and the sample's place in the sampler's stream over all
   processes.
 

@@ -77,6 +77,7 @@ def _set_schedule(cfg: Config, batch_size: int) -> None:
         dict(type='LinearLR', start_factor=0.04, begin=0, end=WARM_UP, by_epoch=False),
         dict(type='CosineAnnealingLR', eta_min=0, begin=0, end=length, by_epoch=False)]
     cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=length, val_interval=stage)
+    cfg.find_unused_parameters = True    # of several processes: one with few images leaves kernels out in a step
     hooks = cfg.setdefault('default_hooks', ConfigDict())
     hooks.checkpoint = dict(type='CheckpointHook', interval=stage, by_epoch=False, max_keep_ckpts=1)
     cfg.setdefault('log_processor', ConfigDict()).by_epoch = False

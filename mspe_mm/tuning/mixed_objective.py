@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from ..layers.patch_embed import MultiScalePatchEmbed
@@ -20,7 +21,8 @@ class MixedResolutionObjective:
     It is Eq. 7 with the sum over the kernels estimated by one draw an image, instead of computed by one pass a kernel. The
     token grid is the same for all images, so that they share one pass through the encoder. Where the layer has kernels for
     several token grids, the grid is drawn anew in every step, uniformly, and the kernels are those of the grid. Of the base
-    resolution, whose kernel is frozen, nothing is drawn unless ``tune_base`` gives it a kernel that trains.
+    resolution, whose kernel is frozen, nothing is drawn unless ``tune_base`` gives it a kernel that trains. Several
+    processes whose generators are alike, as in ``tools/train.py``, draw what one process draws for the images of all.
 
     Args:
         sampling: ``'double'``, ``'partition'`` or ``'native'``, see :func:`~mspe_mm.layers.resolution.sampling_range`.
@@ -52,13 +54,21 @@ class MixedResolutionObjective:
         grids = [*own]
         grid = grids[int(torch.randint(len(grids), ())) if len(grids) > 1 else 0]
         trained = own[grid]
+        # Each process draws for the images of all and takes its own: image i is one of process i modulo their number.
+        rank, processes = (dist.get_rank(), dist.get_world_size()) if _distributed() else (0, 1)
         # Every kernel as often as the batch allows, in an order of its own: less noise than independent draws.
         first = int(torch.randint(len(trained), ()))    # who has one image more, if the batch does not divide
-        kernels = [trained[(first + place) % len(trained)] for place in torch.randperm(len(images)).tolist()]
+        order = torch.randperm(processes * len(images)).tolist()
+        kernels = [trained[(first + place) % len(trained)] for place in order]
+        patches = [draw_patch_size(sizes, index, self.sampling, self.aspect_jitter) for index in kernels]
+        kernels, patches = kernels[rank::processes], patches[rank::processes]
         small = []
-        for image, index in zip(images.split(1), kernels):
-            patch = draw_patch_size(sizes, index, self.sampling, self.aspect_jitter)
+        for image, patch in zip(images.split(1), patches):
             size = resolution_for(image.shape[-2:], patch, patch_embed.patch_size, grid, patch_embed.grid_size)
             small.append(patch_embed.downsampling.resize(image, size))
         with patch_embed.force_grid(grid), patch_embed.embedding_each(small, kernels):
             return task_loss(patch_embed.stand_in(small))
+
+
+def _distributed() -> bool:
+    return dist.is_available() and dist.is_initialized()

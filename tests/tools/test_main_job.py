@@ -121,6 +121,20 @@ def test_two_processes_tune_and_sweep_as_one_does(world, swept, monkeypatch):
     assert row['metrics'] == alone['metrics']
 
 
+def test_processes_with_fewer_images_than_kernels_tune_as_one_does(world):
+    """Kernels that no image of a process has drawn get no gradient there."""
+    world.write_config('setr_mspe_synthetic', 'mixed.py', (
+        "load_from = 'base.pth'\ntrain_cfg = dict(max_epochs=1, val_interval=9)\n"
+        "model['tuning'] = dict(objective='distill')"))
+    world.run('train.py', 'mixed.py', '--work-dir', 'one', '--cfg-options', 'train_dataloader.batch_size=4')
+    world.launch('dist_train.sh', 'mixed.py', 2, '--work-dir', 'two', '--cfg-options', 'train_dataloader.batch_size=2')
+    one, two = (weights(world.folder / name / 'epoch_1.pth') for name in ('one', 'two'))
+    kernels = [name for name in one if '.kernels.' in name]
+    assert any(one[name].any() for name in kernels)
+    for name in kernels:
+        torch.testing.assert_close(two[name], one[name], rtol=1e-3, atol=1e-5)
+
+
 def test_a_full_disk_leaves_the_previous_checkpoint(world):
     world.run('train.py', 'mspe.py', '--work-dir', 'full', '--cfg-options', 'train_cfg.max_epochs=1')
     done = world.start('train.py', 'mspe.py', '--work-dir', 'full', '--resume', check=False, limit=100_000)

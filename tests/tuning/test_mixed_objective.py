@@ -1,6 +1,7 @@
 """One pass a step: its gradient is that of the images one by one, and every kernel has its share of the batch."""
 import pytest
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from helpers import layer_of, noise, randomize
 from torch import nn
@@ -103,6 +104,28 @@ def test_a_batch_of_one_image_has_any_kernel(monkeypatch):
     for _ in range(16):
         MixedResolutionObjective()(model.patch_embed, noise(1, 3, 16, 24), lambda x: dict(loss=model(x).sum()))
     assert {index for _, index in seen} == {0, 1}
+
+
+@pytest.mark.parametrize('processes', [2, 3])
+def test_processes_draw_what_one_draws_for_the_images_of_all(processes, monkeypatch):
+    model = make_model()
+    seen = seen_by(model, monkeypatch)
+    images = noise(6, 3, 16, 24)
+
+    def step(images):
+        seen.clear()
+        torch.manual_seed(3)
+        MixedResolutionObjective('double', True)(model.patch_embed, images, lambda x: dict(loss=model(x).sum()))
+        return [*seen]
+
+    whole = step(images)
+    monkeypatch.setattr(dist, 'is_initialized', lambda: True)
+    monkeypatch.setattr(dist, 'get_world_size', lambda: processes)
+    for rank in range(processes):    # as samplers share the images out
+        monkeypatch.setattr(dist, 'get_rank', lambda rank=rank: rank)
+        for (image, kernel), (expected, own) in zip(step(images[rank::processes]), whole[rank::processes], strict=True):
+            assert kernel == own
+            assert torch.equal(image, expected)
 
 
 def test_the_factory_builds_it_by_its_name():

@@ -14,3 +14,4 @@ param_scheduler = [
     dict(type='CosineAnnealingLR', eta_min=0, by_epoch=True, begin=0, end=max_epochs, convert_to_iter_based=True),
 ]
 train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
+find_unused_parameters = True    # a process has a kernel for each of its images in a step: few images leave kernels out

@@ -1,13 +1,15 @@
-# Tunes the patch embedding of dino_dinov3-b_coco.py's model for 256 to 2048 px.
+# Tunes the patch embedding of dino_dinov3-b_coco.py's model for 64 to 1024 px and beyond.
 _base_ = [
-    './_base_/models/dino_dinov3-b.py', './_base_/datasets/coco_lsj_1024_boxes.py', './_base_/schedules/mspe_5e_det.py',
+    './_base_/models/dino_dinov3-b.py', './_base_/datasets/coco_lsj_1024_boxes.py', './_base_/schedules/mspe_mixed_1e_det.py',
     './_base_/default_runtime_det.py'
 ]
 custom_imports = dict(imports=[*_base_.custom_imports.imports, 'mspe_mm.backbones'])
 model = dict(
     type='MSPEDINO',
-    backbone=dict(kernel_sizes=(4, 8, 12, 16), kernel_policy='fixed', downsampling=dict(correlation=0.99)),
-    tuning=dict())
+    backbone=dict(
+        kernel_sizes=(1, 2, 3, 4, 6, 8, 12, 16), context=3, kernel_policy='fixed',
+        parameterization='relative', downsampling=dict(correlation=0.99)),
+    tuning=dict(type='MixedResolutionObjective', objective='features', sampling='partition'))
 # Small images keep their size: enlarged to the base resolution they would bypass the layer.
 test_pipeline = [dict(step, type=step.type.replace('Resize', 'ResizeIfLarger')) for step in _base_.test_pipeline]
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))

@@ -1,7 +1,5 @@
-# vitdet_mspe_coco.py without annotations: the published model at 1024 x 1024 is the teacher, on the images alone. Any folder
-# of images will do, such as COCO's unlabeled2017.
+# vitdet_mspe_coco.py on a folder of images, which need no annotation file. Any will do, such as COCO's unlabeled2017.
 _base_ = './vitdet_mspe_coco.py'
-model = dict(tuning=dict(objective='distill'))
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='RandomFlip', prob=0.5),

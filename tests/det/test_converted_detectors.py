@@ -103,7 +103,7 @@ def test_a_stock_checkpoint_loads_strictly_and_detects_bit_for_bit_at_the_base_r
 @torch.no_grad()
 def test_an_image_of_the_same_content_has_the_same_detections_at_another_resolution(name, block, length):
     """Where shrinking by areas loses nothing, nothing is lost: in the original's pixels, through every stage."""
-    model = mspe_model(name, interpolation='area')
+    model = mspe_model(name, context=0, downsampling=dict(interpolation='area', correlation=0.))
     base = blocks(block, 64)
     other = base[..., ::block, ::block] if length < 64 else base.repeat_interleave(2, 2).repeat_interleave(2, 3)
     assert other.shape[-1] == length
@@ -118,8 +118,23 @@ def test_an_image_of_the_same_content_has_the_same_detections_at_another_resolut
 
 
 @every_config
-def test_one_step_of_tuning_moves_the_kernels_alone(name):
+def test_one_step_of_the_recipe_moves_kernels_alone_one_for_each_image(name):
     model = mspe_model(name)
+    optim_wrapper = build_optim_wrapper(model, dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.05)))
+    before = copy.deepcopy(model.state_dict())
+    logged = model.train().train_step(batch(blocks(1, 64)), optim_wrapper)
+    assert logged['loss'].isfinite()
+    assert set(logged) == {'loss', 'loss_distill'}
+    changed = {key.rpartition('.')[0] for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
+    assert len(changed) == 2    # images, of which each has its own kernel
+    assert all('.kernels.' in key for key in changed)
+
+
+@every_config
+def test_one_step_of_passes_moves_all_kernels_alone(name):
+    config = tiny_config(name)
+    config.tuning = dict(type='MultiResolutionObjective')
+    model = lively(MODELS.build(config))
     before = copy.deepcopy(model.state_dict())
     optim_wrapper = build_optim_wrapper(model, dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.05)))
     logged = model.train().train_step(batch(blocks(1, 64)), optim_wrapper)
@@ -146,12 +161,12 @@ def test_detectors_and_segmentors_refuse_the_adapters_of_each_other(tmp_path):
 
     from mspe_mm.seg import MSPEEncoderDecoder
     register_all_modules(init_default_scope=False)
-    detector = mspe_model('retinanet_pvtv2-b0_mspe_coco')
+    detector, detector_config = mspe_model('retinanet_pvtv2-b0_mspe_coco'), tiny_config('retinanet_pvtv2-b0_mspe_coco')
     config = Config.fromfile(CONFIGS / 'segformer_mit-b0_mspe_ade20k.py').model
     config.backbone.update(embed_dims=4, num_layers=[1] * 4, num_heads=[1, 1, 2, 2], _scope_='mmseg')
     config.decode_head.update(in_channels=[4, 4, 8, 8], channels=8, norm_cfg=dict(type='BN'), _scope_='mmseg')
     config.data_preprocessor.update(size=BASE, _scope_='mmseg')
-    config.patch_embed = dict(base_resolution=BASE, kernel_sizes=(1, 2, 3, 4))    # as the detector's
+    config.patch_embed = detector_config.patch_embed    # as the detector's
     del config.type
     segmentor = MSPEEncoderDecoder(**config)
     layers = [find_patch_embed(model) for model in (detector, segmentor)]

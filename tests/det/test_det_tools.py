@@ -199,8 +199,8 @@ def test_bad_input_ends_in_one_sentence(args, sentence, tool):
     assert '\n' not in str(ended.value)
 
 
-@pytest.mark.parametrize('name', ['vitdet_coco', 'vitdet_mspe_coco', 'vitdet_coco128', 'vitdet_mspe_coco128',
-                                  'vitdet_synthetic', 'vitdet_mspe_synthetic'])
+@pytest.mark.parametrize('name', ['vitdet_coco', 'vitdet_mspe_coco', 'vitdet_mspe_5e_coco', 'vitdet_coco128',
+                                  'vitdet_mspe_coco128', 'vitdet_synthetic', 'vitdet_mspe_synthetic'])
 def test_configs_are_complete(name):
     cfg = Config.fromfile(ROOT / f'configs/{name}.py')
     assert cfg.custom_imports == dict(
@@ -212,7 +212,7 @@ def test_configs_are_complete(name):
     if 'mspe' in name:
         assert cfg.model.type == 'MSPEMaskRCNN'
         assert cfg.load_from
-        if name == 'vitdet_mspe_coco':    # the paper's recipe
+        if name == 'vitdet_mspe_5e_coco':    # the paper's recipe
             assert cfg.optim_wrapper.optimizer == dict(type='SGD', lr=1e-3, momentum=0.9, weight_decay=5e-4)
         assert dict(type='AdapterHook') in cfg.custom_hooks
     else:

@@ -95,20 +95,25 @@ def test_stock_config_has_these_parameters():
     assert {name: tuple(value.shape) for name, value in model.state_dict().items()} == PUBLISHED
 
 
-def test_loads_strictly_into_the_mspe_model():
-    model = build('vitdet_mspe_coco.py')
+@pytest.mark.parametrize(('config', 'sizes'), [('vitdet_mspe_coco.py', (1, 2, 3, 4, 6, 8, 12)),
+                                               ('vitdet_mspe_5e_coco.py', (4, 8, 12))])
+def test_loads_strictly_into_the_mspe_model(config, sizes):
+    model = build(config)
     checkpoint = {name: torch.empty(shape) for name, shape in PUBLISHED.items()}
     checkpoint['backbone.patch_embed.proj.weight'].normal_()
     check_fits(model, checkpoint, 'published.pth')
     model.load_state_dict(dict(checkpoint), strict=True)
     own = model.state_dict()
     assert {name for name in own if name not in PUBLISHED} == {
-        f'backbone.patch_embed.kernels.{k}.{name}' for k in (4, 8, 12) for name in ('weight', 'bias')}
+        f'backbone.patch_embed.kernels.{k}.{name}' for k in sizes for name in ('weight', 'bias')}
     for name in ('backbone.patch_embed.proj.weight', 'backbone.blocks.11.attn.rel_pos_w', 'neck.fpn1.3.weight'):
         assert own[name].equal(checkpoint[name]) or own[name].isnan().any()
-    # The added kernels start from the loaded one: no correction to its PI-resize.
-    weight, _ = model.backbone.patch_embed.sized_kernel((8, 8), 1)
-    torch.testing.assert_close(weight, pi_resize(checkpoint['backbone.patch_embed.proj.weight'], (8, 8)))
+    # The added kernels start from the loaded one, resized, and have no correction.
+    layer = model.backbone.patch_embed
+    weight, _ = layer.sized_kernel((8, 8), layer.kernel_sizes.index(8))
+    if layer.context == 0:
+        torch.testing.assert_close(weight, pi_resize(checkpoint['backbone.patch_embed.proj.weight'], (8, 8)))
+    assert not layer.is_tuned()
     assert [name for name, p in model.named_parameters() if p.requires_grad] == [
         name for name in own if '.kernels.' in name]
 

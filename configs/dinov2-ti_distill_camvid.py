@@ -16,10 +16,11 @@ model = dict(
         parameterization='relative',
         downsampling=dict(correlation=0.99)),
     tuning=dict(type='MixedResolutionObjective', sampling='partition'))
-# Images are as they are tested: crops that are enlarged are smoother, and crops of 360 x 480 px from 45% on are not.
+# Images are as they are tested: crops that are enlarged are smoother, and crops of 360 x 480 px from 45% on are not. The model
+# was trained on these images and knows them by heart: RandAugment makes them new to it (docs/label_free.md).
 train_pipeline = [
     dict(type='LoadRGBImage'),
-    dict(type='TimmTransform', is_training=True, scale=(0.45, 1.), ratio=(4 / 3, 4 / 3)),
+    dict(type='TimmTransform', is_training=True, scale=(0.45, 1.), ratio=(4 / 3, 4 / 3), auto_augment='rand-m9-inc1'),
     dict(type='PackImage'),
 ]
 train_dataloader = dict(

@@ -99,3 +99,5 @@ def plot_trade_off(results: dict, path: str | Path, metric: str) -> None:
             axes.xaxis.set_minor_formatter(NullFormatter())
             axes.set(xlabel=label, ylabel=f'{metric} (%), {results["dataset"]}')
             finish_panel(axes)
+            axes.margins(y=0.15)
+            axes.autoscale(axis='y')    # not from zero: grids differ by little

@@ -21,13 +21,19 @@ def small_setr():
     return model.train()
 
 
-def backward(model, rank):
-    """The gradients of a step with the images and the draws of a process."""
-    generator = torch.Generator().manual_seed(rank)
-    images, sample = torch.randn(2, 3, 32, 32, generator=generator), SegDataSample(metainfo=dict(img_shape=(32, 32)))
-    sample.gt_sem_seg = PixelData(data=torch.randint(10, (1, 32, 32), generator=generator))
-    torch.manual_seed(rank)
-    losses = model(images, [sample, sample], mode='loss')
+def images_and_labels():
+    generator = torch.Generator().manual_seed(0)
+    samples = []
+    for _ in range(2 * PROCESSES):
+        samples.append(SegDataSample(metainfo=dict(img_shape=(32, 32))))
+        samples[-1].gt_sem_seg = PixelData(data=torch.randint(10, (1, 32, 32), generator=generator))
+    return torch.randn(2 * PROCESSES, 3, 32, 32, generator=generator), samples
+
+
+def backward(model, images, samples):
+    """The gradients of a step, whose draws are those of one process for all images."""
+    torch.manual_seed(0)
+    losses = model(images, samples, mode='loss')
     sum(value for name, value in losses.items() if 'loss' in name).backward()
 
 
@@ -49,7 +55,8 @@ def process(rank: int, folder: str) -> None:
         auto_wrap_policy=ModuleWrapPolicy({type(model.backbone.layers[0])}))
     optimizer = optimizer_of(model)
     held = sum(p.numel() for p in model.parameters())
-    backward(model, rank)
+    images, samples = images_and_labels()
+    backward(model, images[rank::PROCESSES], samples[rank::PROCESSES])    # as torch's DistributedSampler splits them
     optimizer.step()
     with FullyShardedDataParallel.summon_full_params(model):
         torch.save((held / whole, tensors(model)), f'{folder}/{rank}.pth')
@@ -60,11 +67,7 @@ def test_sharded_tuning_takes_the_step_of_one_process(tmp_path):
     torch.multiprocessing.spawn(process, (str(tmp_path), ), nprocs=PROCESSES)
     alone = small_setr()
     before, optimizer = tensors(alone), optimizer_of(alone)
-    for rank in range(PROCESSES):
-        backward(alone, rank)
-    for parameter in alone.parameters():
-        if parameter.grad is not None:
-            parameter.grad /= PROCESSES    # the mean over the images of both processes
+    backward(alone, *images_and_labels())
     optimizer.step()
     shares = []
     for rank in range(PROCESSES):

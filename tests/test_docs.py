@@ -1,7 +1,9 @@
-"""The configs in the documentation train as they stand, on top of a user's config of the name that they give."""
+"""The configs in the documentation train as they stand, on top of a user's config of the name that they give. The
+first lines of Python on docs/models.md run."""
 import re
 
 import pytest
+import timm
 import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
@@ -73,3 +75,14 @@ def test_config_of_the_documentation_tunes(users, page, snippet):
     options = [] if 'load_from' in snippet else ['--cfg-options', *SHORT[:3 + ('val_cfg' in snippet)]]
     users.call('train.py', f'{name}.py', *options)
     assert (users.folder / f'work_dirs/{name}/adapter.safetensors').is_file()
+
+
+def test_the_ten_lines_that_convert_dinov3_give_the_base_grid(monkeypatch, capsys):
+    code = re.search(r'```python\n(.*?)```', (ROOT / 'docs/models.md').read_text(), re.DOTALL)[1]
+    assert 'vit_base_patch16_dinov3' in code
+    assert len(code.splitlines()) <= 10
+    create = timm.create_model
+    monkeypatch.setattr(timm, 'create_model', lambda name, pretrained: create(name))    # weights need the network
+    exec(code, {})
+    assert capsys.readouterr().out == 'torch.Size([1, 1029, 768])\n'
+    assert '(1, 1029, 768)' in code

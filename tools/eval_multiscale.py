@@ -39,7 +39,7 @@ def parse_args():
                         help='token grids for images of one resolution: ROWSxCOLUMNS, or a number of rows')
     parser.add_argument('--methods', nargs='+', choices=METHODS, metavar='METHOD',
                         help=f'any of {", ".join(METHODS)}; default all; {" and ".join(FROM_FILES)} only '
-                        'if their options are given, img_resize and finetuned only without --token-grid')
+                        'if their options are given, finetuned only without --token-grid')
     parser.add_argument('--calibrated', metavar='FILE', help='adapter of tools/calibrate.py for the method calibrated')
     parser.add_argument('--finetuned', metavar='CHECKPOINT', help='checkpoint of the stock architecture or of this one '
                         'in which all weights were trained, for the method finetuned')
@@ -55,13 +55,13 @@ def parse_args():
         parser.error('--resolutions or --token-grid must be given')
     if args.token_grid and len(args.resolutions or [0]) > 1:
         parser.error('--token-grid takes one resolution: give one value to --resolutions, or leave it out for the base')
-    if args.token_grid and {'img_resize', 'finetuned'} & {*(args.methods or [])}:
-        parser.error('--token-grid has no img_resize and no finetuned: their token grid cannot be chosen')
+    if args.token_grid and 'finetuned' in (args.methods or []):
+        parser.error('--token-grid has no finetuned: measure it at --resolutions, which its token grid follows')
     if args.bootstrap < 0:
         parser.error(f'--bootstrap {args.bootstrap} is negative: give a number of resamples, or 0 for no intervals')
     if Path(args.out_dir).exists() and not Path(args.out_dir).is_dir():
         parser.error(f'--out-dir {args.out_dir} is a file: give a folder')
-    left_out = {'img_resize', 'finetuned'} if args.token_grid else set()
+    left_out = {'finetuned'} if args.token_grid else set()
     left_out |= {method for method in FROM_FILES if not getattr(args, method)}
     args.methods = args.methods or [method for method in METHODS if method not in left_out]
     return args

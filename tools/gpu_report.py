@@ -199,14 +199,9 @@ def trade_off(job, stage):
     """Metric and cost over (resolution, token grid): the stock model at smaller inputs, enlarged inputs, and ours."""
     found = measure(job, stage, 'camvid-budgets', f'{stage}/vanilla', '--token-grid', *job.sizes.vanilla_grids,
                     '--methods', 'vanilla')
-    rows = found['rows']
-    whole = rows[-1]['gflops']    # the base grid: an enlarged image costs what one of the base resolution costs
-    enlarged = measure(job, stage, 'camvid-budgets', f'{stage}/img_resize', '--resolutions', *job.sizes.small,
-                       '--methods', 'img_resize')
-    rows += [dict(row, gflops=whole) for row in enlarged['rows']]
     for height in job.sizes.small:
-        rows += measure(job, stage, 'camvid-budgets', f'{stage}/mspe-{height}', '--resolutions', height,
-                        '--token-grid', *job.sizes.grids, '--methods', 'mspe')['rows']
+        found['rows'] += measure(job, stage, 'camvid-budgets', f'{stage}/{height}', '--resolutions', height,
+                                 '--token-grid', *job.sizes.grids, '--methods', 'img_resize', 'mspe')['rows']
     return found
 
 

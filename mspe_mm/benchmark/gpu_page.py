@@ -31,8 +31,8 @@ tuning in float32 changed; at most {tolerance} is asked of float16. Steps that o
 again.'''
 
 TRADE_OFF = '''CamVid over (resolution, token grid), in bfloat16. `vanilla` is the stock model at inputs that have the
-tokens; `img_resize` enlarges a small image to the base resolution, and costs what the base resolution costs; `mspe` embeds
-the small image on the grid, by one adapter for all points.'''
+tokens; `img_resize` enlarges a small image until it has them; `mspe` embeds the small image on the grid, by one adapter for
+all points.'''
 
 
 def write_page(found: Mapping[str, dict], stages: Iterable[str], page: Path, environment: Mapping[str, object],

@@ -44,15 +44,16 @@ class ChangeResolution:
         scale: (vertical, horizontal) factor; (0.25, 0.25) is a quarter of the base resolution.
         interpolation: Downsampling model, see :mod:`mspe_mm.layers.resize`.
         antialias: Likewise.
-        restore: Afterwards resize the image bilinearly to its size before.
+        restore: Afterwards resize the image bilinearly: True for its size before, or (vertical, horizontal) shares of it.
         degrade: Transforms that replace the single resize, such as ``[dict(type='ChangeResolution', interpolation='area'),
             dict(type='CompressJPEG', quality=50)]``. The size changes at the ``ChangeResolution``, which has no scale here.
             If there is none, the size changes first, by ``interpolation`` and ``antialias``.
     """
 
     def __init__(self, scale: tuple[float, float], interpolation: str = 'bilinear', antialias: bool = True,
-                 restore: bool = False, degrade: Sequence[dict] | None = None) -> None:
-        self.scale, self.interpolation, self.antialias, self.restore = scale, interpolation, antialias, restore
+                 restore: bool | tuple[float, float] = False, degrade: Sequence[dict] | None = None) -> None:
+        self.scale, self.interpolation, self.antialias = scale, interpolation, antialias
+        self.restore = (1., 1.) if restore is True else restore
         self.degrade = None
         if degrade:
             change = dict(type='ChangeResolution', scale=scale, interpolation=interpolation, antialias=antialias)
@@ -62,7 +63,7 @@ class ChangeResolution:
     def __call__(self, results: dict) -> dict:
         image = results['img']
         before = image.shape[:2]
-        size = tuple(max(1, round(length * factor)) for length, factor in zip(before, self.scale))
+        size = _scaled(before, self.scale)
         if self.degrade is None:
             image = imresize(image, size, self.interpolation, self.antialias)
         else:
@@ -71,13 +72,18 @@ class ChangeResolution:
                 raise InputError(f'the degrade pipeline makes images of {image.shape[0]} x {image.shape[1]} px where '
                                  f'{size[0]} x {size[1]} px are asked for: let ChangeResolution alone change the size')
         if self.restore:
-            image = imresize(image, before)
+            image = imresize(image, _scaled(before, self.restore))
         results['img'] = image
         results['img_shape'] = image.shape[:2]
         if 'scale_factor' in results:    # (width, height), as mmcv has it
             change = (image.shape[1] / before[1], image.shape[0] / before[0])
             results['scale_factor'] = tuple(old * new for old, new in zip(results['scale_factor'], change))
         return results
+
+
+def _scaled(size: tuple[int, int], scale: tuple[float, float]) -> tuple[int, int]:
+    height, width = (max(1, round(length * factor)) for length, factor in zip(size, scale))
+    return height, width
 
 
 def at_resolution(pipeline: list[dict], **settings) -> list[dict]:

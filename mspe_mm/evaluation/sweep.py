@@ -52,7 +52,8 @@ def evaluate(runner: Runner, method: str, resolution: tuple[int, int], bootstrap
         ``'metrics'`` is empty, ``'images_per_second'`` is None and ``'failure'`` is the host's message.
 
     The row says that the model cannot run only if all of these conditions hold; every other error is raised. The method
-    changes the token grid (:func:`~mspe_mm.evaluation.methods.may_fail`), and the resolution is not the base. The error is
+    changes the token grid (:func:`~mspe_mm.evaluation.methods.may_fail`), and the resolution is not the base; or images are
+    enlarged to another ``token_grid`` than the base grid. The error is
     an AssertionError, RuntimeError or ValueError, not of a subclass: hosts refuse sizes by these. No batch of the same size
     has run before. The same method runs on the same images at the base resolution. The traceback is logged.
     """
@@ -62,7 +63,9 @@ def evaluate(runner: Runner, method: str, resolution: tuple[int, int], bootstrap
         evaluator = runner.build_evaluator(task.evaluator_config(runner.cfg.test_evaluator, bootstrap))
         evaluator.dataset_meta = loader.dataset.metainfo
         model = _bare(runner.model)
-        fails_by_size = may_fail(method) and tuple(resolution) != layer.base_resolution
+        grid = settings.get('token_grid') or layer.grid_size
+        fails_by_size = (grid != layer.grid_size if restores_image(method)
+                         else may_fail(method) and tuple(resolution) != layer.base_resolution)
         row = dict(method=method, resolution=list(resolution), token_grid=list(layer.token_grid(batch_size)),
                    kernel_size=list(layer.kernel_size(batch_size)), trained_parameters=trained_parameters(model, method))
         try:
@@ -154,7 +157,7 @@ def prepared(runner: Runner, method: str, resolution: tuple[int, int], *, token_
         method: One of :data:`~mspe_mm.evaluation.methods.METHODS`.
         resolution: (height, width) in pixels that the base resolution is resized to. Images of other sizes, and sliding
             windows, are resized by the same factors.
-        token_grid: (rows, columns) of tokens; default the base grid.
+        token_grid: (rows, columns) of tokens; default the base grid. ``'img_resize'`` enlarges images until they have it.
         calibrated: The layer of the method ``'calibrated'``.
         degrade: Pipeline that lowers the resolution, see :class:`~mspe_mm.data.change_resolution.ChangeResolution`; default
             one resize by the layer's downsampling model.
@@ -170,17 +173,18 @@ def prepared(runner: Runner, method: str, resolution: tuple[int, int], *, token_
     model = _bare(runner.model)
     layer = find_patch_embed(model)
     scale = tuple(length / whole for length, whole in zip(resolution, layer.base_resolution))
-    restore = restores_image(method)
+    grid = token_grid or layer.grid_size
+    enlarged = grid[0] * layer.patch_size, grid[1] * layer.patch_size
+    restore = (grid[0] / layer.grid_size[0], grid[1] / layer.grid_size[1]) if restores_image(method) else False
     loader_cfg = copy.deepcopy(runner.cfg.test_dataloader)
     loader_cfg.dataset.pipeline = at_resolution(
         loader_cfg.dataset.pipeline, scale=scale, interpolation=layer.downsampling.interpolation,
         antialias=layer.downsampling.antialias, restore=restore, degrade=degrade)
     loader_cfg.persistent_workers = False    # the loader serves one row
     model.eval()
-    seen = layer.base_resolution if restore else resolution
     with using_method(model, method, calibrated, finetuned) as used, used.force_grid(token_grid), \
-            task.scaled_inference(model, (1., 1.) if restore else scale), torch.no_grad():
-        yield loader_cfg, used, task.batch_size(model, seen)
+            task.scaled_inference(model, restore or scale), torch.no_grad():
+        yield loader_cfg, used, task.batch_size(model, enlarged if restore else resolution)
 
 
 def now() -> float:

@@ -11,6 +11,7 @@ from prettytable import PrettyTable
 
 from ..models.find import find_patch_embed
 from ..tuning.token_grid_objective import tileable_size
+from .methods import restores_image
 from .report import COLORS, LABELS, MARKERS, figure_of, finish_panel, number, save_json, value_of, write_tables
 from .sweep import collect_rows, evaluate
 from .tasks import task_of
@@ -24,11 +25,12 @@ def budget_sweep(runner: Runner, methods: list[str], grids: list[tuple[int, int]
     """Rows of all methods at all token grids.
 
     Images have ``resolution``, or the nearest resolution that the grid divides; the patch size follows from the grid. The
-    patch size of ``vanilla`` is fixed, so its images are resized until they have the same number of tokens.
+    patch size of ``vanilla`` and ``img_resize`` is fixed. The images of ``vanilla`` have another resolution, at which they
+    have the same number of tokens; those of ``img_resize`` are enlarged from ``resolution`` to it.
 
     Args:
         runner: A runner whose model is loaded.
-        methods: Methods to run; not ``img_resize`` or ``finetuned``.
+        methods: Methods to run; not ``finetuned``.
         grids: (rows, columns) of each token grid.
         resolution: (height, width) in pixels.
         out_dir, header, digests, bootstrap, resume, settings: See :func:`~mspe_mm.evaluation.sweep.sweep`.
@@ -36,9 +38,10 @@ def budget_sweep(runner: Runner, methods: list[str], grids: list[tuple[int, int]
     layer = find_patch_embed(runner.model)
 
     def measure(method: str, grid: tuple[int, int]) -> dict:
-        size = tileable_size(resolution, grid)
         if method == 'vanilla':
-            size = tuple(tokens * layer.patch_size for tokens in grid)
+            size = (grid[0] * layer.patch_size, grid[1] * layer.patch_size)
+        else:
+            size = resolution if restores_image(method) else tileable_size(resolution, grid)
         return evaluate(runner, method, size, bootstrap, token_grid=grid, **settings)
 
     header = dict(header, input_resolution=list(resolution))
@@ -71,8 +74,10 @@ def write_budget_report(results: dict, out_dir: str | Path, headline: Sequence[s
     save_json(results, out_dir / 'results.json')
     measured = {name for row in results['rows'] for name in row['metrics']}
     table = budget_table(results['rows'], [name for name in metrics if name in measured])
+    failures = [f'{row["method"]} at {"{} x {}".format(*row["token_grid"])} tokens: the model cannot run ({row["failure"]})'
+                for row in results['rows'] if 'failure' in row]
     text = write_tables([table], out_dir / 'table.md', [
-        f'{results["dataset"]}, {results["images"]} images at {"{} x {}".format(*results["input_resolution"])}'])
+        f'{results["dataset"]}, {results["images"]} images at {"{} x {}".format(*results["input_resolution"])}'], failures)
     plot_trade_off(results, out_dir / 'trade_off.png', next((name for name in headline if name in measured), headline[0]))
     return text
 

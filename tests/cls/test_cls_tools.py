@@ -260,15 +260,19 @@ def test_token_grids_are_tuned_and_their_trade_off_drawn(world):
     results = json.loads((world.folder / 'budgets/results.json').read_text())
     rows = {(row['method'], *row['token_grid']): row for row in results['rows']}
     grids = ((2, 2), (4, 4), (6, 6), (8, 4))
-    assert set(rows) == {(method, *grid) for method in SWEPT if method != 'img_resize' for grid in grids}
+    assert set(rows) == {(method, *grid) for method in SWEPT for grid in grids}
     assert (rows['mspe', 8, 4]['kernel_size'], rows['mspe', 8, 4]['resolution']) == ([4, 8], [32, 32])
     assert (rows['mspe', 6, 6]['kernel_size'], rows['mspe', 6, 6]['resolution']) == ([5, 5], [30, 30])
     assert (rows['vanilla', 8, 4]['kernel_size'], rows['vanilla', 8, 4]['resolution']) == ([8, 8], [64, 32])
+    assert (rows['img_resize', 8, 4]['kernel_size'], rows['img_resize', 8, 4]['resolution']) == ([8, 8], [32, 32])
+    for grid in grids:    # from the base resolution, both resize the image to patches of 8 px
+        enlarged, vanilla = rows[('img_resize', *grid)], rows[('vanilla', *grid)]
+        assert all(enlarged[key] == vanilla[key] for key in ('metrics', 'gflops'))
     # Two blocks of width 48 after the embedding, by hand.
     tokens, dim = 4 * 8 + 1, 48
     block = tokens * dim * 12 * dim + 2 * tokens**2 * dim
     assert rows['mspe', 8, 4]['gflops'] * 1e9 == pytest.approx(2 * (32 * 3 * 4 * 8 * dim + 2 * block + 8 * dim))
-    assert len({rows[method, 4, 4]['metrics']['top-1'] for method in ('vanilla', 'flexivit', 'mspe')}) == 1
+    assert len({rows[method, 4, 4]['metrics']['top-1'] for method in ('vanilla', 'img_resize', 'flexivit', 'mspe')}) == 1
     assert (world.folder / 'budgets/trade_off.png').stat().st_size > 10_000
     assert 'GFLOP' in (world.folder / 'budgets/table.md').read_text()
     # A second call keeps the rows.
@@ -281,7 +285,7 @@ def test_token_grids_are_tuned_and_their_trade_off_drawn(world):
     ([], '--resolutions or --token-grid must be given'),
     (['--token-grid', '0'], "'0' is not a token grid"),
     (['--token-grid', '4', '--resolutions', '16', '32'], '--token-grid takes one resolution'),
-    (['--token-grid', '4', '--methods', 'img_resize'], '--token-grid has no img_resize'),
+    (['--token-grid', '4', '--methods', 'finetuned'], '--token-grid has no finetuned'),
 ])
 def test_bad_token_grids_are_refused(world, args, sentence, capsys):
     with pytest.raises(AssertionError, match='2'):    # argparse exits with code 2, and a sentence on stderr

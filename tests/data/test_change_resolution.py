@@ -50,6 +50,13 @@ def test_restoring_brings_the_size_back_but_not_the_detail(image):
     assert np.array_equal(results['img'], imresize(small, (48, 64)))
 
 
+def test_restoring_to_a_share_of_the_size(image):
+    results = ChangeResolution((0.25, 0.25), restore=(0.5, 0.75))(dict(img=image, img_shape=(48, 64), scale_factor=(2., 2.)))
+    assert np.array_equal(results['img'], imresize(imresize(image, (12, 16)), (24, 48)))
+    assert results['img_shape'] == (24, 48)
+    assert results['scale_factor'] == (1.5, 1.)
+
+
 def test_the_base_resolution_leaves_the_image_as_it_is(image):
     assert np.array_equal(ChangeResolution((1., 1.))(dict(img=image))['img'], image)
 

@@ -222,11 +222,14 @@ def test_configs_are_complete(name):
 
 def test_token_budgets(world, tool):
     tool('eval_multiscale.py', 'vitdet_mspe_coco128.py', TUNED, '--resolutions', '32', '--token-grid', '2', '4',
-         '--methods', 'vanilla', 'mspe', '--out-dir', 'budgets')
+         '--methods', 'vanilla', 'img_resize', 'mspe', '--out-dir', 'budgets')
     rows = {(row['method'], row['token_grid'][0]): row
             for row in json.loads((world / 'budgets/results.json').read_text())['rows']}
     assert {point: row['kernel_size'] for point, row in rows.items()} == {
-        ('vanilla', 2): [16, 16], ('vanilla', 4): [16, 16], ('mspe', 2): [16, 16], ('mspe', 4): [8, 8]}
+        ('vanilla', 2): [16, 16], ('vanilla', 4): [16, 16], ('img_resize', 2): [16, 16], ('img_resize', 4): [16, 16],
+        ('mspe', 2): [16, 16], ('mspe', 4): [8, 8]}
+    for key in ('metrics', 'gflops'):    # images of 32 px are those of 2 x 2 tokens
+        assert rows['img_resize', 2][key] == rows['vanilla', 2][key]
     assert rows['vanilla', 2]['gflops'] < rows['mspe', 2]['gflops'] < rows['mspe', 4]['gflops']    # heads on the base grid
     assert 'box AP' in rows['mspe', 2]['metrics']
 

@@ -8,9 +8,9 @@ from mspe_mm.seg import MSPEViT
 FORWARD = MSPEViT.forward
 
 
-def sweep(world, out, methods=('vanilla', ), resolutions=(16, )):
+def sweep(world, out, methods=('vanilla', ), resolutions=(16, ), options=()):
     world.call('eval_multiscale.py', 'mspe.py', 'base.pth', '--resolutions', *resolutions, '--methods', *methods,
-               '--out-dir', out)
+               '--out-dir', out, *options)
     return json.loads((world.folder / out / 'results.json').read_text())['rows']
 
 
@@ -32,6 +32,15 @@ def test_a_size_that_the_model_refuses_is_a_row_that_cannot_run_with_the_traceba
     (log, ) = (world.folder / 'refused_size/log').glob('*/*.log')
     assert 'vanilla cannot run at 16 x 16, and runs on the same images at the base resolution' in log.read_text()
     assert 'AssertionError: injected' in log.read_text()
+
+
+def test_an_image_that_is_enlarged_to_a_refused_grid_is_a_row_that_cannot_run(world, monkeypatch):
+    monkeypatch.setattr(MSPEViT, 'forward', fails_if(lambda inputs: inputs.shape[-1] == 32, AssertionError))
+    refused, fits = sweep(world, 'refused_grid', ['img_resize'], options=['--token-grid', 2, 4])
+    assert (refused['failure'], refused['metrics'], refused['token_grid']) == ('injected', {}, [2, 2])
+    assert 'failure' not in fits
+    assert 'img_resize at 2 x 2 tokens: the model cannot run (injected)' in (
+        world.folder / 'refused_grid/table.md').read_text()
 
 
 @pytest.mark.parametrize('error', [RuntimeError, ValueError, AssertionError])

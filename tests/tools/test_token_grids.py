@@ -29,10 +29,12 @@ def test_a_segmentor_is_tuned_for_token_grids_and_swept_over_them(world):
                '--resolutions', '32', '--out-dir', 'grids')
     rows = {(row['method'], *row['token_grid']): row
             for row in json.loads((world.folder / 'grids/results.json').read_text())['rows']}
-    assert set(rows) == {(method, *grid) for method in METHODS if method not in ('img_resize', *FROM_FILES)
+    assert set(rows) == {(method, *grid) for method in METHODS if method not in FROM_FILES
                          for grid in ((4, 4), (8, 8), (16, 8))}
     assert (rows['mspe', 16, 8]['resolution'], rows['mspe', 16, 8]['kernel_size']) == ([32, 32], [2, 4])
     assert (rows['vanilla', 16, 8]['resolution'], rows['vanilla', 16, 8]['kernel_size']) == ([256, 128], [16, 16])
+    enlarged = rows['img_resize', 16, 8]
+    assert (enlarged['resolution'], enlarged['kernel_size']) == ([32, 32], [16, 16])    # 32 x 32 px are resized to 256 x 128
     assert rows['mspe', 4, 4]['gflops'] < rows['mspe', 8, 8]['gflops'] < rows['mspe', 16, 8]['gflops']
     assert (world.folder / 'grids/trade_off.png').stat().st_size > 10_000
 

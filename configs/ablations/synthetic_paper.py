@@ -2,7 +2,7 @@
 # resolutions that are drawn, length, and how the kernels start.
 base = '../setr_mspe_5e_synthetic.py'
 seeds = (0, 1, 2)
-resolutions = (16, 32, 48, 64, 96)
+resolutions = (16, 32, 48, 64, 96, 128)
 references = ('flexivit', 'prior')
 sizes, tune_base, weight = 'model.backbone.kernel_sizes', 'model.backbone.tune_base', 'model.tuning.base_weight'
 sampling, correlation = 'model.tuning.sampling', 'model.backbone.downsampling.correlation'

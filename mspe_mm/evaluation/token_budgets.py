@@ -99,7 +99,7 @@ def plot_trade_off(results: dict, path: str | Path, metric: str) -> None:
                 for x, y, grid in points if method == methods[-1] else ():
                     axes.annotate(grid, (x, y), xytext=(0, 6), textcoords='offset points', ha='center', fontsize=8)
             axes.set_xscale('log')
-            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
             axes.xaxis.set_major_formatter('{x:g}')
             axes.xaxis.set_minor_formatter(NullFormatter())
             axes.set(xlabel=label, ylabel=f'{metric} (%), {results["dataset"]}')

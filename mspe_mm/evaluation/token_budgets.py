@@ -24,9 +24,10 @@ def budget_sweep(runner: Runner, methods: list[str], grids: list[tuple[int, int]
                  digests: Mapping[str, str] | None = None, **settings: Any) -> dict:
     """Rows of all methods at all token grids.
 
-    Images have ``resolution``, or the nearest resolution that the grid divides; the patch size follows from the grid. The
-    patch size of ``vanilla`` and ``img_resize`` is fixed. The images of ``vanilla`` have another resolution, at which they
-    have the same number of tokens; those of ``img_resize`` are enlarged from ``resolution`` to it.
+    Images have ``resolution``. The patch size follows from the grid, and the layer brings images to whole patches, as in
+    prediction. With ``fit='floor'``, which does not, they have the nearest resolution that the grid divides. The patch size
+    of ``vanilla`` and ``img_resize`` is fixed. Images of ``vanilla`` have another resolution, at which they have the same
+    number of tokens; those of ``img_resize`` are enlarged from ``resolution`` to it.
 
     Args:
         runner: A runner whose model is loaded.
@@ -38,10 +39,11 @@ def budget_sweep(runner: Runner, methods: list[str], grids: list[tuple[int, int]
     layer = find_patch_embed(runner.model)
 
     def measure(method: str, grid: tuple[int, int]) -> dict:
+        size = resolution
         if method == 'vanilla':
             size = (grid[0] * layer.patch_size, grid[1] * layer.patch_size)
-        else:
-            size = resolution if restores_image(method) else tileable_size(resolution, grid)
+        elif layer.fit == 'floor' and not restores_image(method):
+            size = tileable_size(resolution, grid)
         return evaluate(runner, method, size, bootstrap, token_grid=grid, **settings)
 
     header = dict(header, input_resolution=list(resolution))

@@ -52,10 +52,10 @@ def evaluate(runner: Runner, method: str, resolution: tuple[int, int], bootstrap
         ``'metrics'`` is empty, ``'images_per_second'`` is None and ``'failure'`` is the host's message.
 
     The row says that the model cannot run only if all of these conditions hold; every other error is raised. The method
-    changes the token grid (:func:`~mspe_mm.evaluation.methods.may_fail`), and the resolution is not the base; or images are
-    enlarged to another ``token_grid`` than the base grid. The error is
-    an AssertionError, RuntimeError or ValueError, not of a subclass: hosts refuse sizes by these. No batch of the same size
-    has run before. The same method runs on the same images at the base resolution. The traceback is logged.
+    changes the token grid with the size of images (:func:`~mspe_mm.evaluation.methods.may_fail`, ``'img_resize'``), and the
+    size that the model embeds is not the base resolution. The error is an AssertionError, RuntimeError or ValueError, not of
+    a subclass: hosts refuse sizes by these. No batch of the same size has run before. The same method runs on the same
+    images at the base resolution. The traceback is logged.
     """
     task, failure = task_of(runner.cfg), None
     with prepared(runner, method, resolution, **settings) as (loader_cfg, layer, batch_size):
@@ -63,9 +63,8 @@ def evaluate(runner: Runner, method: str, resolution: tuple[int, int], bootstrap
         evaluator = runner.build_evaluator(task.evaluator_config(runner.cfg.test_evaluator, bootstrap))
         evaluator.dataset_meta = loader.dataset.metainfo
         model = _bare(runner.model)
-        grid = settings.get('token_grid') or layer.grid_size
-        fails_by_size = (grid != layer.grid_size if restores_image(method)
-                         else may_fail(method) and tuple(resolution) != layer.base_resolution)
+        embedded = embedded_size(layer, method, resolution, settings.get('token_grid'))
+        fails_by_size = (may_fail(method) or restores_image(method)) and embedded != layer.base_resolution
         row = dict(method=method, resolution=list(resolution), token_grid=list(layer.token_grid(batch_size)),
                    kernel_size=list(layer.kernel_size(batch_size)), trained_parameters=trained_parameters(model, method))
         try:
@@ -172,19 +171,33 @@ def prepared(runner: Runner, method: str, resolution: tuple[int, int], *, token_
     task = task_of(runner.cfg)
     model = _bare(runner.model)
     layer = find_patch_embed(model)
-    scale = tuple(length / whole for length, whole in zip(resolution, layer.base_resolution))
-    grid = token_grid or layer.grid_size
-    enlarged = grid[0] * layer.patch_size, grid[1] * layer.patch_size
-    restore = (grid[0] / layer.grid_size[0], grid[1] / layer.grid_size[1]) if restores_image(method) else False
+    embedded = embedded_size(layer, method, resolution, token_grid)
+    scale, embedded_scale = (tuple(length / whole for length, whole in zip(size, layer.base_resolution))
+                             for size in (resolution, embedded))
     loader_cfg = copy.deepcopy(runner.cfg.test_dataloader)
     loader_cfg.dataset.pipeline = at_resolution(
         loader_cfg.dataset.pipeline, scale=scale, interpolation=layer.downsampling.interpolation,
-        antialias=layer.downsampling.antialias, restore=restore, degrade=degrade)
+        antialias=layer.downsampling.antialias, degrade=degrade,
+        restore=embedded_scale if restores_image(method) else False)
     loader_cfg.persistent_workers = False    # the loader serves one row
     model.eval()
     with using_method(model, method, calibrated, finetuned) as used, used.force_grid(token_grid), \
-            task.scaled_inference(model, restore or scale), torch.no_grad():
-        yield loader_cfg, used, task.batch_size(model, enlarged if restore else resolution)
+            task.scaled_inference(model, embedded_scale), torch.no_grad():
+        yield loader_cfg, used, task.batch_size(model, embedded)
+
+
+def embedded_size(layer: MultiScalePatchEmbed, method: str, resolution: tuple[int, int],
+                  token_grid: tuple[int, int] | None) -> tuple[int, int]:
+    """(height, width) in pixels at which ``method`` hands images of ``resolution`` to the model.
+
+    ``'img_resize'`` enlarges them until the stock patches make ``token_grid``, by default the base grid.
+    """
+    return stock_size(layer, token_grid or layer.grid_size) if restores_image(method) else tuple(resolution)
+
+
+def stock_size(layer: MultiScalePatchEmbed, grid: tuple[int, int]) -> tuple[int, int]:
+    """(height, width) in pixels of images that the stock patches cut into ``grid``."""
+    return grid[0] * layer.patch_size, grid[1] * layer.patch_size
 
 
 def now() -> float:

@@ -13,7 +13,7 @@ from ..models.find import find_patch_embed
 from ..tuning.token_grid_objective import tileable_size
 from .methods import restores_image
 from .report import COLORS, LABELS, MARKERS, figure_of, finish_panel, number, save_json, value_of, write_tables
-from .sweep import collect_rows, evaluate
+from .sweep import collect_rows, evaluate, stock_size
 from .tasks import task_of
 
 COSTS = {'gflops': 'arithmetic of an image (GFLOP)', 'images_per_second': 'images per second'}
@@ -41,7 +41,7 @@ def budget_sweep(runner: Runner, methods: list[str], grids: list[tuple[int, int]
     def measure(method: str, grid: tuple[int, int]) -> dict:
         size = resolution
         if method == 'vanilla':
-            size = (grid[0] * layer.patch_size, grid[1] * layer.patch_size)
+            size = stock_size(layer, grid)
         elif layer.fit == 'floor' and not restores_image(method):
             size = tileable_size(resolution, grid)
         return evaluate(runner, method, size, bootstrap, token_grid=grid, **settings)

@@ -13,7 +13,8 @@ from ..models.find import find_patch_embed
 from ..tuning.token_grid_objective import tileable_size
 from .methods import restores_image
 from .report import COLORS, LABELS, MARKERS, figure_of, finish_panel, number, save_json, value_of, write_tables
-from .sweep import collect_rows, evaluate, stock_size
+from .rows import collect_rows
+from .sweep import evaluate, stock_size
 from .tasks import task_of
 
 COSTS = {'gflops': 'arithmetic of an image (GFLOP)', 'images_per_second': 'images per second'}

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from mspe_mm.errors import InputError
-from mspe_mm.evaluation.sweep import collect_rows
+from mspe_mm.evaluation.rows import collect_rows
 
 HEADER = dict(dataset='camvid', images=4, config='c.py', checkpoint='x.pth', adapter='a.safetensors', calibrated=None,
               finetuned=None, training_seconds=dict(mspe=1.5), degrade=None, reference_resolution=[64, 64], bootstrap=0,

@@ -27,6 +27,7 @@ from mspe_mm.files import replacing
 from mspe_mm.models.adapter import save_adapter
 from mspe_mm.models.checkpoint import load_weights
 from mspe_mm.runtime import cli
+from mspe_mm.runtime.sizes import full_sizes, parse_resolution
 from mspe_mm.runtime.tool_runs import run_tool
 
 REFERENCES = '_references'    # folder of the references; names of variants do not begin with _
@@ -134,7 +135,7 @@ class Runs:
                      '--methods', method, '--resolutions', *resolutions, *degradation(variant),
                      *(['--adapter', adapter] if adapter else []))
             results = json.loads((folder / 'results.json').read_text())
-            sizes = cli.full_sizes(list(map(cli.resolution, resolutions)), results['reference_resolution'])
+            sizes = full_sizes(list(map(parse_resolution, resolutions)), results['reference_resolution'])
             found = dict(resolutions=resolutions, rows=[    # without those of earlier plans
                 row for size in sizes for row in results['rows'] if tuple(row['resolution']) == size])
             with replacing(done) as temporary:    # whole or not at all

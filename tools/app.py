@@ -13,6 +13,7 @@ from mspe_mm.app.page import make_page, serve
 from mspe_mm.inference.predictor import load
 from mspe_mm.runtime import cli
 from mspe_mm.runtime.fast_products import fast_cpu_products
+from mspe_mm.runtime.sizes import full_sizes
 
 
 def parse_args():
@@ -38,7 +39,7 @@ def main():
 
     def compare_at(image, height):
         with fast_cpu_products():    # in this thread, too
-            return compare(predictor, image, *cli.full_sizes([[height]], base))
+            return compare(predictor, image, *full_sizes([[height]], base))
 
     page = make_page(compare_at, f'{Path(args.config).stem}: methods at low resolution', (rows, base[0]))
     serve(page, args.host, args.port)

@@ -20,6 +20,8 @@ from mspe_mm.runtime import cli
 from mspe_mm.runtime.data_checks import check_pipeline
 from mspe_mm.runtime.processes import join_processes
 from mspe_mm.runtime.randomness import seed_generators
+from mspe_mm.runtime.runner import layer_key, load_adapter_for
+from mspe_mm.runtime.sizes import full_sizes, parse_resolution, warn_off_grid
 
 
 def ridge(text):
@@ -39,7 +41,7 @@ def parse_args():
     parser = cli.parser('Calibrate patch kernels on unlabelled images', checkpoint=True)
     parser.add_argument('--images', required=True, metavar='DIR', help='folder of images, read with its subfolders, or '
                         'WebDataset tars: shards/{000..099}.tar')
-    parser.add_argument('--resolutions', nargs='+', type=cli.resolution, metavar='R',
+    parser.add_argument('--resolutions', nargs='+', type=parse_resolution, metavar='R',
                         help='resolutions that the base resolution is resized to: HEIGHTxWIDTH, or a height alone in the '
                         "aspect ratio of the base resolution; default the native resolutions of the config's kernels")
     parser.add_argument('--out', required=True, help='adapter to write (.safetensors)')
@@ -66,8 +68,8 @@ def kernels_of(layer, given, key):
     if not given:
         return {(k * layer.grid_size[0], k * layer.grid_size[1]): k for k in layer.own_sizes}
     sizes = {}
-    resolutions = cli.full_sizes(given, layer.base_resolution)
-    cli.warn_off_grid(layer, resolutions)
+    resolutions = full_sizes(given, layer.base_resolution)
+    warn_off_grid(layer, resolutions)
     for height, width in resolutions:
         k, other = layer.kernel_size((height, width))
         if k != other:
@@ -119,8 +121,8 @@ def main():
         load_weights(model, args.checkpoint)
     preprocessor = model.data_preprocessor
     if args.adapter:
-        cli.load_adapter_for(cfg, layer, args.adapter)
-    sizes = kernels_of(layer, args.resolutions, cli.layer_key(cfg))
+        load_adapter_for(cfg, layer, args.adapter)
+    sizes = kernels_of(layer, args.resolutions, layer_key(cfg))
     rebuilt = not args.adapter and not {*sizes.values()} <= {*layer.kernel_sizes}
     if rebuilt:
         layer = layer.sharing_base(kernel_sizes=sorted({*sizes.values(), layer.patch_size}))
@@ -163,7 +165,7 @@ def main():
     print(f'written to {args.out}')
     if rebuilt:
         print(f'its kernels are not those of {args.config}: use it with --cfg-options '
-              f'{cli.layer_key(cfg)}.kernel_sizes="{[*layer.kernel_sizes]}"')
+              f'{layer_key(cfg)}.kernel_sizes="{[*layer.kernel_sizes]}"')
 
 
 if __name__ == '__main__':

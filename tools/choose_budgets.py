@@ -17,6 +17,8 @@ from mspe_mm.evaluation.budget_choice import choice_table, choose_budgets
 from mspe_mm.evaluation.tasks import task_of
 from mspe_mm.models.adapter import read_adapter, save_adapter
 from mspe_mm.runtime import cli
+from mspe_mm.runtime.runner import layer_key
+from mspe_mm.runtime.sizes import full_grids, full_sizes, parse_grid, parse_resolution
 
 
 def share(text):
@@ -29,10 +31,10 @@ def parse_args():
     parser = cli.parser('Choose token grids for resolutions', checkpoint=True)
     parser.add_argument('--min-metric', type=share, default=0.98, metavar='SHARE',
                         help='share of the metric at the base resolution that a grid has to keep; default %(default)s')
-    parser.add_argument('--resolutions', nargs='+', type=cli.resolution, metavar='R',
+    parser.add_argument('--resolutions', nargs='+', type=parse_resolution, metavar='R',
                         help='resolutions that the base resolution is resized to: HEIGHTxWIDTH, or a height alone; default '
                         "the native resolutions of the adapter's kernels on the base grid")
-    parser.add_argument('--token-grid', nargs='+', type=cli.token_grid, metavar='N',
+    parser.add_argument('--token-grid', nargs='+', type=parse_grid, metavar='N',
                         help='grids to choose from, besides the base grid: ROWSxCOLUMNS, or a number of rows; default those '
                         'with kernels of their own')
     parser.add_argument('--out', required=True, help='adapter to write (.safetensors)')
@@ -56,14 +58,14 @@ def main():
     layer = cli.require_mspe(runner.model, args.config)
     runner.load_or_resume()
     base = layer.base_resolution
-    given = cli.full_sizes(args.resolutions or [[k * n for n in layer.grid_size] for k in layer.own_sizes], base)
+    given = full_sizes(args.resolutions or [[k * n for n in layer.grid_size] for k in layer.own_sizes], base)
     resolutions = [size for size in given if size != base]
-    grids = cli.full_grids(args.token_grid, layer.grid_size) if args.token_grid else [*layer.token_grids]
+    grids = full_grids(args.token_grid, layer.grid_size) if args.token_grid else [*layer.token_grids]
     tokens = layer.grid_size[0] * layer.grid_size[1]
     grids = [grid for grid in grids if grid[0] * grid[1] < tokens]
     if not grids:
         raise InputError(f'there is no grid of less than {tokens} tokens to choose: give --token-grid, or tune kernels for '
-                         f'one ({cli.layer_key(cfg)}.token_grids)')
+                         f'one ({layer_key(cfg)}.token_grids)')
     layer.budgets = {}
     layer.budgets, rows = choose_budgets(runner, resolutions, grids, args.min_metric)
     if is_main_process():

@@ -28,14 +28,15 @@ from mspe_mm.evaluation.token_budgets import budget_sweep, write_budget_report
 from mspe_mm.models.adapter import adapter_layer, read_adapter
 from mspe_mm.models.checkpoint import read_weights, training_seconds
 from mspe_mm.runtime import cli
+from mspe_mm.runtime.sizes import full_grids, full_sizes, parse_grid, parse_resolution, warn_off_grid
 
 
 def parse_args():
     parser = cli.parser('Evaluate methods at several resolutions', checkpoint=True)
-    parser.add_argument('--resolutions', nargs='+', type=cli.resolution, metavar='R',
+    parser.add_argument('--resolutions', nargs='+', type=parse_resolution, metavar='R',
                         help='resolutions that the base resolution is resized to: HEIGHTxWIDTH, or a height alone '
                         'in the aspect ratio of the base resolution')
-    parser.add_argument('--token-grid', nargs='+', type=cli.token_grid, metavar='N',
+    parser.add_argument('--token-grid', nargs='+', type=parse_grid, metavar='N',
                         help='token grids for images of one resolution: ROWSxCOLUMNS, or a number of rows')
     parser.add_argument('--methods', nargs='+', choices=METHODS, metavar='METHOD',
                         help=f'any of {", ".join(METHODS)}; default all; {" and ".join(FROM_FILES)} only '
@@ -90,8 +91,8 @@ def main():
               file=sys.stderr)
 
     height, width = layer.base_resolution
-    resolutions = cli.full_sizes(args.resolutions or [[height, width]], (height, width))
-    cli.warn_off_grid(layer, resolutions)
+    resolutions = full_sizes(args.resolutions or [[height, width]], (height, width))
+    warn_off_grid(layer, resolutions)
     calibrated = adapter_layer(layer, args.calibrated) if args.calibrated else None
     finetuned, seconds = None, {}
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
@@ -112,7 +113,7 @@ def main():
                     digests=method_digests(layer, args.methods, args.calibrated, finetuned))
     run = args.out_dir, header, args.bootstrap, args.resume
     if args.token_grid:
-        grids = cli.full_grids(args.token_grid, layer.grid_size)
+        grids = full_grids(args.token_grid, layer.grid_size)
         results = budget_sweep(runner, args.methods, grids, resolutions[0], *run, **settings)
     else:
         results = sweep(runner, args.methods, resolutions, *run, **settings)

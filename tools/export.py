@@ -14,12 +14,13 @@ from mspe_mm.export.exporter import DYNAMIC, export, size_name
 from mspe_mm.export.formats import FORMATS
 from mspe_mm.inference.predictor import load
 from mspe_mm.runtime import cli
+from mspe_mm.runtime.sizes import full_sizes, parse_resolution
 
 
 def resolution(text):
     """As of the other tools; None for a dynamic one."""
     try:
-        return cli.resolution(text)
+        return parse_resolution(text)
     except argparse.ArgumentTypeError:
         if text.lower() in ('dynamic', 'any', '-1', '-1x-1', '?', '?x?'):
             return None
@@ -46,7 +47,7 @@ def main():
         raise InputError(DYNAMIC)
     checkpoint = None if args.checkpoint == '-' else args.checkpoint
     model = load(cli.load_config(args), checkpoint, args.adapter, device='cpu').model
-    sizes = cli.full_sizes(args.resolutions, model.mspe_layer.base_resolution)
+    sizes = full_sizes(args.resolutions, model.mspe_layer.base_resolution)
     found = export(model, sizes, args.out_dir, args.format, args.merge, args.batch_size)
     for entry in found['resolutions']:
         print(f'{size_name(entry["size"])}: {" + ".join(entry["files"])}, largest difference to the model '

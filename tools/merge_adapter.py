@@ -10,6 +10,7 @@ from mspe_mm.errors import InputError
 from mspe_mm.files import replacing
 from mspe_mm.models.checkpoint import load_weights
 from mspe_mm.runtime import cli
+from mspe_mm.runtime.runner import load_adapter_for
 
 
 def parse_args():
@@ -30,7 +31,7 @@ def main():
     if args.checkpoint:
         checkpoint = load_weights(model, args.checkpoint)
         meta = checkpoint.get('meta', {}) if 'state_dict' in checkpoint else {}
-    cli.load_adapter_for(cfg, layer, args.adapter)
+    load_adapter_for(cfg, layer, args.adapter)
     with replacing(args.out) as temporary, open(temporary, 'wb') as file:    # for a path PyTorch hides the system's error
         torch.save(dict(meta=meta, state_dict=model.state_dict()), file)
     if layer.budgets:

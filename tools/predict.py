@@ -23,6 +23,7 @@ from mspe_mm.inference.outputs import PredictionFolder
 from mspe_mm.inference.predictor import Predictor, load
 from mspe_mm.inference.sources import FrameReader, find_sources, write_video
 from mspe_mm.runtime import cli
+from mspe_mm.runtime.sizes import add_grid_argument, forced_grid, full_sizes, parse_resolution
 
 SECONDS_BETWEEN_INDICES = 10    # of work that a killed run does again
 
@@ -34,9 +35,9 @@ def parse_args():
     parser.add_argument('inputs', nargs='+', metavar='INPUT', help='image, folder, glob pattern or video')
     parser.add_argument('--out-dir', required=True, help='folder for predictions.json, overlays/, labels/ and videos/')
     parser.add_argument('--adapter', metavar='FILE', help='tuned patch embedding (.safetensors)')
-    parser.add_argument('--resolution', type=cli.resolution, metavar='R',
+    parser.add_argument('--resolution', type=parse_resolution, metavar='R',
                         help='shrink images first, so that the base resolution becomes R: HEIGHTxWIDTH, or a height alone')
-    cli.add_grid_argument(parser)
+    add_grid_argument(parser)
     parser.add_argument('--batch-size', type=cli.positive, default=8, metavar='N',
                         help='images in one pass, of any sizes; default %(default)s')
     parser.add_argument('--min-score', type=float, default=0.3, metavar='S',
@@ -114,8 +115,8 @@ def main():
     predictor = load(cli.read_config(args.config, args.cfg_options), checkpoint, args.adapter, args.device)
     if args.resolution:
         base = predictor.model.mspe_layer.base_resolution
-        predictor = Predictor(predictor.model, *cli.full_sizes([args.resolution], base))
-    predictor.token_grid = cli.forced_grid(predictor.model.mspe_layer, args)
+        predictor = Predictor(predictor.model, *full_sizes([args.resolution], base))
+    predictor.token_grid = forced_grid(predictor.model.mspe_layer, args)
     header = dict(config=args.config, checkpoint=checkpoint, adapter=args.adapter, model=identity(predictor.model),
                   resolution=args.resolution, token_grid=args.token_grid, **cli.speed_up(predictor.model, args))
     folder = PredictionFolder(args.out_dir, header, predictor.classes, predictor.palette, args.min_score)

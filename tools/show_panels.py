@@ -9,11 +9,12 @@ from mspe_mm.evaluation.methods import FROM_FILES, METHODS
 from mspe_mm.evaluation.panels import draw, predict
 from mspe_mm.models.adapter import adapter_layer
 from mspe_mm.runtime import cli
+from mspe_mm.runtime.sizes import full_sizes, parse_resolution, warn_off_grid
 
 
 def parse_args():
     parser = cli.parser('Show predictions of several methods side by side', checkpoint=True)
-    parser.add_argument('--resolutions', nargs='+', type=cli.resolution, required=True, metavar='R',
+    parser.add_argument('--resolutions', nargs='+', type=parse_resolution, required=True, metavar='R',
                         help='resolutions that the base resolution is resized to: HEIGHTxWIDTH, or a height alone')
     choices = [method for method in METHODS if method != 'finetuned']
     parser.add_argument('--methods', nargs='+', choices=choices, metavar='METHOD',
@@ -46,8 +47,8 @@ def main():
     if not 1 <= args.images <= len(dataset):
         raise InputError(f'--images must be from 1 to the {len(dataset)} images of the test set, got {args.images}')
     indices = evenly(args.images, len(dataset))
-    resolutions = cli.full_sizes(args.resolutions, layer.base_resolution)
-    cli.warn_off_grid(layer, resolutions)
+    resolutions = full_sizes(args.resolutions, layer.base_resolution)
+    warn_off_grid(layer, resolutions)
     panels = {(method, resolution): predict(runner, method, resolution, indices, calibrated=calibrated)
               for method in args.methods for resolution in resolutions}
     draw(panels, dataset.metainfo['palette'], args.out)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from mspe_mm.errors import InputError
 from mspe_mm.runtime import cli
+from mspe_mm.runtime.sizes import add_grid_argument, forced_grid, warning_off_grid
 
 
 def parse_args():
@@ -13,7 +14,7 @@ def parse_args():
     parser.add_argument('--show-dir', help='folder for images with the predictions drawn on them')
     parser.add_argument('--wait-time', type=float, default=2, help='seconds to show each prediction')
     parser.add_argument('--tta', action='store_true', help='test-time augmentation')
-    cli.add_grid_argument(parser)
+    add_grid_argument(parser)
     cli.add_speed_arguments(parser)
     return parser.parse_args()
 
@@ -55,7 +56,7 @@ def main():
     runner = cli.build_runner(cfg)
     cli.speed_up(runner.model, args)
     layer = cli.require_mspe(runner.model, args.config) if args.token_grid else None
-    with layer.force_grid(cli.forced_grid(layer, args)) if layer else nullcontext(), cli.warning_off_grid(runner.model):
+    with layer.force_grid(forced_grid(layer, args)) if layer else nullcontext(), warning_off_grid(runner.model):
         runner.test()
 
 

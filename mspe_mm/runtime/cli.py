@@ -7,42 +7,32 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
 import torch
 from mmengine.config import Config, DictAction
-from mmengine.dist import is_main_process
 from mmengine.registry import MODELS, RUNNERS, init_default_scope
 from mmengine.runner import Runner
 
 from ..errors import InputError
 from ..layers.patch_embed import MultiScalePatchEmbed
 from ..models.checkpoint import UntrustedCheckpointError, trusting_checkpoints
-from ..models.find import find_patch_embed, has_patch_embed
+from ..models.find import find_patch_embed
 from .compilation import compile_blocks
 from .config_bases import config_path
 from .config_errors import config_error
 from .fast_products import fast_cpu_products
 from .memory_format import use_channels_last
 from .mixed_precision import DTYPES, use_mixed_precision
-from .runner import MSPERunner, layer_key, load_adapter_for  # noqa: F401  for the tools
+from .runner import MSPERunner
 from .signals import sigterm_as_exit
 from .unwrap import unwrapped
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 WRONG_PATH = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP,
               errno.ENAMETOOLONG)
-
-LARGEST_SCALE = 8
-"""Largest side of an image, as a multiple of the base resolution. The batch then has 64 times the pixels, and 64 times the
-tokens if the grid follows the image. A kernel of 16 px becomes 128 px, whose pseudo-inverse is still fast."""
-
-LARGEST_BUDGET = 16
-"""Largest number of tokens, as a multiple of the base grid. Attention then costs 256 times as much, and position tables are
-stretched four times along each side: larger grids give no useful results."""
 
 TRUST = argparse.ArgumentParser(add_help=False)
 """The option that :func:`run` reads before the tool parses its arguments; a parent of every tool's parser."""
@@ -85,22 +75,6 @@ def add_speed_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--compile', action='store_true', help="compile the encoder's blocks")
     parser.add_argument('--channels-last', action='store_true', help='run the convolutions of necks and heads in the '
                         'channels-last memory format')
-
-
-def add_grid_argument(parser: argparse.ArgumentParser) -> None:
-    """Add ``--token-grid`` of one grid, see :func:`forced_grid`."""
-    parser.add_argument('--token-grid', type=token_grid, metavar='N', help='token grid of every image, ROWSxCOLUMNS or a '
-                        'number of rows: fewer tokens cost less; default the base grid, or what the adapter has for the '
-                        'resolution')
-
-
-def forced_grid(layer: MultiScalePatchEmbed, args: argparse.Namespace) -> tuple[int, int] | None:
-    """(rows, columns) that ``--token-grid`` asks for; None without it.
-
-    Raises:
-        InputError: For a grid that is too large.
-    """
-    return full_grids([args.token_grid], layer.grid_size)[0] if args.token_grid else None
 
 
 def load_config(args: argparse.Namespace) -> Config:
@@ -159,22 +133,6 @@ def require_weights(cfg: Config, args: argparse.Namespace) -> None:
         raise InputError(f'the model of {args.config} has no trained weights of its own: give a CHECKPOINT after the config')
 
 
-def resolution(text: str) -> list[int]:
-    """The type of an argument that is a resolution: HEIGHTxWIDTH, or a height alone."""
-    return _lengths(text, 'resolution', 'height in pixels, or HEIGHTxWIDTH')
-
-
-def token_grid(text: str) -> list[int]:
-    """The type of an argument that is a token grid: ROWSxCOLUMNS, or a number of rows alone."""
-    return _lengths(text, 'token grid', 'number of rows, or ROWSxCOLUMNS')
-
-
-def _lengths(text: str, what: str, unit: str) -> list[int]:
-    if not re.fullmatch(r'[1-9]\d*(x[1-9]\d*)?', text):
-        raise argparse.ArgumentTypeError(f'{text!r} is not a {what}: give a positive {unit}')
-    return [int(length) for length in text.split('x')]
-
-
 def positive(text: str) -> int:
     """The type of an argument that is a whole number from 1."""
     return _whole(text, 1)
@@ -189,71 +147,6 @@ def _whole(text: str, least: int) -> int:
     if not re.fullmatch(r'-?\d+', text) or int(text) < least:
         raise argparse.ArgumentTypeError(f'{text!r} is not a whole number of at least {least}')
     return int(text)
-
-
-def full_sizes(given: list[list[int]], base: tuple[int, int]) -> list[tuple[int, int]]:
-    """(height, width) of the resolutions given; a height alone gets the aspect ratio of ``base``.
-
-    Raises:
-        InputError: For a side of more than :data:`LARGEST_SCALE` times that of ``base``.
-    """
-    sizes = _full(given, base)
-    for height, width in sizes:
-        if height > LARGEST_SCALE * base[0] or width > LARGEST_SCALE * base[1]:
-            raise InputError(f'the resolution {height} x {width} px is more than {LARGEST_SCALE} times the base '
-                             f'resolution of {base[0]} x {base[1]} px: give at most '
-                             f'{LARGEST_SCALE * base[0]}x{LARGEST_SCALE * base[1]}')
-    return sizes
-
-
-def full_grids(given: list[list[int]], base: tuple[int, int]) -> list[tuple[int, int]]:
-    """(rows, columns) of the token grids given; a number of rows alone gets the aspect ratio of ``base``.
-
-    Raises:
-        InputError: For a grid of more than :data:`LARGEST_BUDGET` times the tokens of ``base``.
-    """
-    grids = _full(given, base)
-    most = LARGEST_BUDGET * base[0] * base[1]
-    for rows, columns in grids:
-        if rows * columns > most:
-            raise InputError(f'the token grid {rows} x {columns} has {rows * columns} tokens, more than {LARGEST_BUDGET} '
-                             f'times those of the base grid of {base[0]} x {base[1]}: give at most {most}')
-    return grids
-
-
-def _full(given: list[list[int]], base: tuple[int, int]) -> list[tuple[int, int]]:
-    return [(s[0], s[1] if len(s) == 2 else max(1, round(s[0] * base[1] / base[0]))) for s in given]
-
-
-def warn_off_grid(layer: MultiScalePatchEmbed, resolutions: list[tuple[int, int]]) -> None:
-    """Print a warning for each of the ``resolutions`` (height, width) at which a layer leaves its base grid."""
-    for size in resolutions:
-        grid = layer.token_grid(size)
-        if tuple(grid) != layer.grid_size:
-            near = [max(1, round(length / cells)) * cells for length, cells in zip(size, layer.grid_size)]
-            print(f'warning: {size[0]} x {size[1]} px give {grid[0]} x {grid[1]} tokens instead of '
-                  f'{layer.grid_size[0]} x {layer.grid_size[1]}: the nearest multiples of the base grid are '
-                  f'{near[0]} x {near[1]} px', file=sys.stderr)
-
-
-@contextmanager
-def warning_off_grid(model: torch.nn.Module) -> Iterator[None]:
-    """Within the context, note the sizes of the images that a model sees; at its end, warn of those off their grid.
-
-    At most three sizes are named, see :func:`warn_off_grid`. A model without an MSPE layer, and one of
-    ``kernel_policy='constant'``, whose grid follows the image as the stock model's does, gets no warning.
-    """
-    if not has_patch_embed(model) or find_patch_embed(model).kernel_policy == 'constant':
-        yield
-        return
-    layer, sizes = find_patch_embed(model), set()
-    with layer.register_forward_pre_hook(lambda _, args: sizes.add(tuple(args[0].shape[-2:]))):
-        yield
-    off = sorted(size for size in sizes if tuple(layer.token_grid(size)) != layer.grid_for(size))
-    if is_main_process():
-        warn_off_grid(layer, off[:3])
-        if off[3:]:
-            print(f'warning: {len(off) - 3} more sizes of images leave the base grid', file=sys.stderr)
 
 
 def read_pipeline(cfg: Config, key: str | None) -> list[dict] | None:

@@ -58,8 +58,6 @@ def parse_args():
         parser.error('--token-grid takes one resolution: give one value to --resolutions, or leave it out for the base')
     if args.token_grid and 'finetuned' in (args.methods or []):
         parser.error('--token-grid has no finetuned: measure it at --resolutions, which its token grid follows')
-    if args.bootstrap < 0:
-        parser.error(f'--bootstrap {args.bootstrap} is negative: give a number of resamples, or 0 for no intervals')
     if Path(args.out_dir).exists() and not Path(args.out_dir).is_dir():
         parser.error(f'--out-dir {args.out_dir} is a file: give a folder')
     left_out = {'finetuned'} if args.token_grid else set()

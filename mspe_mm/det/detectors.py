@@ -9,14 +9,13 @@ from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample, OptSampleList, SampleList
 from mmengine.model import BaseModule
 from torch import Tensor
-from torch.nn import Module
 
 from ..errors import InputError
 from ..layers.call_scope import CallScope
 from ..tuning.distillation import feature_distance
 from ..tuning.tuned_model import Outputs, TunedModel
 from .data_preprocessor import MSPEDetDataPreprocessor
-from .frame import features_in_frame, frame_scale, in_frame
+from .frame import annotations_in_frame, frame_scale, in_frame
 from .head_precision import FullPrecisionHeadsMixin
 
 _known: CallScope[tuple[Tensor, tuple[Tensor, ...]] | None] = CallScope(None)    # images, and their features
@@ -43,10 +42,10 @@ class MultiResolutionDetectorMixin(FullPrecisionHeadsMixin, TunedModel):
     """
 
     distance = staticmethod(feature_distance)
+    teacher_follows_grid = True    # features of objects as large as in the student's frame
 
     def __init__(self, *args, tuning: dict | None = None, patch_embed: dict | None = None, **kwargs) -> None:
         super().__init__(*args, tuning=tuning, patch_embed=patch_embed, **kwargs)
-        self.backbone.register_forward_hook(self._in_frame)
         layer = self.mspe_layer
         preprocessor = self.data_preprocessor
         if isinstance(preprocessor, MSPEDetDataPreprocessor) and (
@@ -66,14 +65,6 @@ class MultiResolutionDetectorMixin(FullPrecisionHeadsMixin, TunedModel):
                         module.training = isinstance(module, BaseModule)
         return self
 
-    def _in_frame(self, backbone: Module, inputs: tuple[Tensor, ...], features: Sequence[Tensor]) -> Sequence[Tensor]:
-        """The backbone's features at the sizes that neck and heads expect, whatever the token grid.
-
-        They are contiguous, whatever the backbone: mmcv's RoIAlign reads other layouts wrongly.
-        """
-        in_frame = features_in_frame(features, self.mspe_layer, tuple(inputs[0].shape[-2:]))
-        return tuple(level.contiguous() for level in in_frame)
-
     @staticmethod
     def is_annotated(data_sample: DetDataSample) -> bool:
         """Whether a sample has boxes."""
@@ -87,10 +78,15 @@ class MultiResolutionDetectorMixin(FullPrecisionHeadsMixin, TunedModel):
     def losses_from(self, outputs: Outputs, data_samples: SampleList) -> dict:
         """The host's losses of these features."""
         with _known.set((outputs.context, outputs.compared)):
-            return super(TunedModel, self).loss(outputs.context, data_samples)
+            return self.host_losses(outputs.context, data_samples)
+
+    def host_losses(self, images: Tensor, data_samples: SampleList) -> dict:
+        """The host's losses of images (B, C, h, w), with annotations in their frame."""
+        height, width = images.shape[-2:]
+        return super().host_losses(images, annotations_in_frame(self.mspe_layer, (height, width), data_samples))
 
     def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> dict:
-        """See :meth:`~mspe_mm.tuning.tuned_model.TunedModel.loss`; annotations are in the reference frame.
+        """See :meth:`~mspe_mm.tuning.tuned_model.TunedModel.loss`; annotations are at the base resolution.
 
         Raises:
             InputError: If the images are not at the base resolution.
@@ -103,9 +99,14 @@ class MultiResolutionDetectorMixin(FullPrecisionHeadsMixin, TunedModel):
         return super().loss(batch_inputs, batch_data_samples)
 
     def extract_feat(self, batch_inputs: Tensor) -> tuple[Tensor, ...]:
-        """The host's, computed once where :meth:`losses_from` has them already."""
+        """The host's, computed once where :meth:`losses_from` has them already.
+
+        They are contiguous, whatever backbone and neck: mmcv's RoIAlign reads other layouts wrongly.
+        """
         known = _known.value
-        return known[1] if known is not None and known[0] is batch_inputs else super().extract_feat(batch_inputs)
+        if known is not None and known[0] is batch_inputs:
+            return known[1]
+        return tuple(level.contiguous() for level in super().extract_feat(batch_inputs))
 
     def predict(self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True) -> SampleList:
         """The host's, with heads in the reference frame."""
@@ -128,7 +129,7 @@ class MultiResolutionDetectorMixin(FullPrecisionHeadsMixin, TunedModel):
             with layer.embedding_each(images):
                 features = self.extract_feat(stand_in)
             with _known.set((stand_in, features)):
-                return self.predict(stand_in, data_samples, rescale=rescale)
+                return super().predict(stand_in, data_samples, rescale=rescale)    # they are in the frame already
 
     def _forward(self, batch_inputs: Tensor, batch_data_samples: OptSampleList = None) -> tuple:
         with in_frame(self.mspe_layer, tuple(batch_inputs.shape[-2:]), batch_data_samples):

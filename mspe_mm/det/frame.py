@@ -1,7 +1,7 @@
 """The reference frame: the coordinates of an image at the detector's base resolution.
 
 The token grid does not change with the input, so everything after the patch embedding is at the base resolution: features,
-anchors, proposals, RoIs, and the annotations in training. Only this module handles other resolutions.
+anchors, proposals, RoIs, and the annotations in training. Only this module handles other resolutions and grids.
 
 The resolution is inferred from the patch size. The layer cuts a (padded) batch of H x W px into patches of k_h x k_w px, and
 a patch is ``patch_size`` pixels of the reference frame. So one pixel of the batch is ``patch_size / k`` pixels of the frame
@@ -12,9 +12,10 @@ With the ``'fixed'`` policy a 512 x 512 batch has 8 px patches for a base resolu
 The heads get the metadata of the image in the frame: ``img_shape``, ``pad_shape``, ``batch_input_shape`` and
 ``scale_factor`` (original image to frame). They divide by that factor, which maps boxes and masks to the original image.
 
-On another token grid a patch is more or less of the frame: with half of the rows and columns, ``2 * patch_size`` pixels. The
-frame stays, and with it the sizes of objects that heads were trained on: the encoder's features are resized to those of the
-base grid (:func:`features_in_frame`), so that neck and heads see what they always see.
+On another token grid a patch is ``patch_size`` pixels of the frame too, so that the frame follows the grid: with half of
+the rows and columns it is half as large, and so are the objects in it. Neck and heads see what they see of an image of that
+size, and cost as little. In training the annotations, which are at the base resolution, are brought to the frame
+(:func:`annotations_in_frame`).
 
 Images are first put on a canvas (:func:`canvas_size`), so that they keep their aspect ratio. The canvas has a whole number
 of pixels for every token, the same on both axes.
@@ -26,9 +27,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 
-import torch.nn.functional as F
-from mmdet.structures import DetDataSample
-from torch import Tensor
+from mmdet.structures import DetDataSample, SampleList
+from mmdet.structures.bbox import scale_boxes
+from mmengine.structures import InstanceData
 
 from ..layers.patch_embed import MultiScalePatchEmbed
 
@@ -59,37 +60,9 @@ def frame_scale(patch_embed: MultiScalePatchEmbed, batch_size: tuple[int, int]) 
 def frame_ratio(patch_embed: MultiScalePatchEmbed, batch_size: tuple[int, int]) -> tuple[Fraction, Fraction]:
     """:func:`frame_scale` as fractions: a patch of k px is ``patch_size`` px of the frame, once patches fit the batch."""
     fitted, kernel = patch_embed.fitted_size(batch_size), patch_embed.kernel_size(batch_size)
-    tokens = base_tokens(patch_embed, batch_size)
-    vertical, horizontal = (Fraction(patch_embed.patch_size * fit, k * length) * share
-                            for fit, k, length, share in zip(fitted, kernel, batch_size, tokens))
+    vertical, horizontal = (Fraction(patch_embed.patch_size * fit, k * length)
+                            for fit, k, length in zip(fitted, kernel, batch_size))
     return vertical, horizontal
-
-
-def base_tokens(patch_embed: MultiScalePatchEmbed, batch_size: tuple[int, int]) -> tuple[Fraction, Fraction]:
-    """How many tokens of the base grid (rows, columns) a token of a batch of (height, width) pixels stands for."""
-    if patch_embed.kernel_policy == 'constant':    # the stock detector: the frame is the batch
-        return Fraction(1), Fraction(1)
-    rows, columns = (Fraction(base, own) for base, own in zip(patch_embed.grid_size, patch_embed.grid_for(batch_size)))
-    return rows, columns
-
-
-def features_in_frame(features: Sequence[Tensor], patch_embed: MultiScalePatchEmbed,
-                      batch_size: tuple[int, int]) -> Sequence[Tensor]:
-    """Features of a batch of (height, width) pixels at the sizes that they have on the base grid.
-
-    Args:
-        features: Levels (B, C, rows, columns) of a backbone.
-        patch_embed: The detector's layer.
-        batch_size: (height, width) of the batch in pixels.
-
-    Returns:
-        The levels, resized bilinearly; unchanged on the base grid.
-    """
-    ratios = base_tokens(patch_embed, batch_size)
-    if ratios == (1, 1):
-        return features
-    return tuple(F.interpolate(level, tuple(math.ceil(length * ratio) for length, ratio in zip(level.shape[-2:], ratios)),
-                               mode='bilinear', antialias=min(ratios) < 1) for level in features)
 
 
 def frame_metainfo(metainfo: dict, patch_embed: MultiScalePatchEmbed, batch_size: tuple[int, int]) -> dict:
@@ -105,10 +78,9 @@ def frame_metainfo(metainfo: dict, patch_embed: MultiScalePatchEmbed, batch_size
     Returns:
         Its ``img_shape``, ``pad_shape``, ``batch_input_shape`` (height, width) and ``scale_factor`` (width, height).
     """
-    ratios, p = frame_ratio(patch_embed, batch_size), patch_embed.patch_size
+    ratios = frame_ratio(patch_embed, batch_size)
     rows, columns = patch_embed.token_grid(batch_size)
-    frame = {'batch_input_shape': tuple(
-        math.ceil(tokens * ratio) * p for tokens, ratio in zip((rows, columns), base_tokens(patch_embed, batch_size)))}
+    frame = {'batch_input_shape': (rows * patch_embed.patch_size, columns * patch_embed.patch_size)}
     for key in ('img_shape', 'pad_shape'):
         if key in metainfo:
             frame[key] = tuple(math.ceil(length * ratio) for length, ratio in zip(metainfo[key][:2], ratios))
@@ -143,3 +115,46 @@ def in_frame(patch_embed: MultiScalePatchEmbed, batch_size: tuple[int, int],
                 if key in sample and key not in metainfo:
                     delattr(sample, key)
             sample.set_metainfo(metainfo)
+
+
+def annotations_in_frame(patch_embed: MultiScalePatchEmbed, batch_size: tuple[int, int],
+                         data_samples: SampleList) -> SampleList:
+    """Copies of annotated samples at the base resolution in the frame of a batch of (height, width) pixels.
+
+    Boxes and masks are scaled, and so are the entries of the metadata that :data:`FRAME_KEYS` names.
+
+    Args:
+        patch_embed: The detector's layer.
+        batch_size: (height, width) in pixels of the batch that shows these images.
+        data_samples: Samples of images at the base resolution.
+
+    Returns:
+        The samples; the same ones where the frame is the base resolution.
+    """
+    ratios = tuple(ratio * length / base for ratio, length, base in zip(
+        frame_ratio(patch_embed, batch_size), batch_size, patch_embed.base_resolution))
+    return data_samples if ratios == (1, 1) else [_scaled(sample, *ratios) for sample in data_samples]
+
+
+def _scaled(sample: DetDataSample, vertical: Fraction, horizontal: Fraction) -> DetDataSample:
+    found = sample.clone()
+    for key in ('img_shape', 'pad_shape', 'batch_input_shape'):
+        if key in sample:
+            height, width = sample.metainfo[key][:2]
+            found.set_metainfo({key: (math.ceil(height * vertical), math.ceil(width * horizontal))})
+    x_factor, y_factor = sample.metainfo.get('scale_factor', (1., 1.))[:2]
+    found.set_metainfo(dict(scale_factor=(x_factor * float(horizontal), y_factor * float(vertical))))
+    for key in ('gt_instances', 'ignored_instances'):
+        if key in sample:
+            setattr(found, key, _scaled_instances(sample.get(key), vertical, horizontal))
+    return found
+
+
+def _scaled_instances(instances: InstanceData, vertical: Fraction, horizontal: Fraction) -> InstanceData:
+    found = instances.clone()
+    if 'bboxes' in found:
+        found.bboxes = scale_boxes(found.bboxes.clone(), (float(horizontal), float(vertical)))
+    if 'masks' in found:
+        height, width = found.masks.height, found.masks.width
+        found.masks = found.masks.resize((math.ceil(height * vertical), math.ceil(width * horizontal)))
+    return found

@@ -190,12 +190,7 @@ def embedded_size(layer: MultiScalePatchEmbed, method: str, resolution: tuple[in
 
     ``'img_resize'`` enlarges them until the stock patches make ``token_grid``, by default the base grid.
     """
-    return stock_size(layer, token_grid or layer.grid_size) if restores_image(method) else tuple(resolution)
-
-
-def stock_size(layer: MultiScalePatchEmbed, grid: tuple[int, int]) -> tuple[int, int]:
-    """(height, width) in pixels of images that the stock patches cut into ``grid``."""
-    return grid[0] * layer.patch_size, grid[1] * layer.patch_size
+    return layer.stock_size(token_grid or layer.grid_size) if restores_image(method) else tuple(resolution)
 
 
 def now() -> float:

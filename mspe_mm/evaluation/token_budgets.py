@@ -14,7 +14,7 @@ from ..tuning.token_grid_objective import tileable_size
 from .methods import restores_image
 from .report import COLORS, LABELS, MARKERS, figure_of, finish_panel, number, save_json, value_of, write_tables
 from .rows import collect_rows
-from .sweep import evaluate, stock_size
+from .sweep import evaluate
 from .tasks import task_of
 
 COSTS = {'gflops': 'arithmetic of an image (GFLOP)', 'images_per_second': 'images per second'}
@@ -42,7 +42,7 @@ def budget_sweep(runner: Runner, methods: list[str], grids: list[tuple[int, int]
     def measure(method: str, grid: tuple[int, int]) -> dict:
         size = resolution
         if method == 'vanilla':
-            size = stock_size(layer, grid)
+            size = layer.stock_size(grid)
         elif layer.fit == 'floor' and not restores_image(method):
             size = tileable_size(resolution, grid)
         return evaluate(runner, method, size, bootstrap, token_grid=grid, **settings)

@@ -203,7 +203,11 @@ class MultiScalePatchEmbed(nn.Module):
     @property
     def base_resolution(self) -> tuple[int, int]:
         """(height, width) in pixels at which the layer is the stock one."""
-        return self.patch_size * self.grid_size[0], self.patch_size * self.grid_size[1]
+        return self.stock_size(self.grid_size)
+
+    def stock_size(self, grid: tuple[int, int]) -> tuple[int, int]:
+        """(height, width) in pixels of images that the stock patches cut into ``grid`` (rows, columns)."""
+        return self.patch_size * grid[0], self.patch_size * grid[1]
 
     @property
     def context(self) -> int | dict[int, int]:
@@ -332,8 +336,8 @@ class MultiScalePatchEmbed(nn.Module):
         return choosing(self, grid=None if grid is None else tuple(grid))
 
     def pretrained_only(self) -> AbstractContextManager[None]:
-        """Within the context, calls of this thread are embedded by the pretrained kernel, resized to fit."""
-        return choosing(self, pretrained_only=True)
+        """Within the context, inputs of this thread's calls are embedded by the pretrained kernel, resized to fit."""
+        return choosing(self, pretrained_only=True, kernel=None, images=None, kernels=None)
 
     def window_of(self, image: Tensor, top: int, left: int) -> AbstractContextManager[None]:
         """Within the context, the input of this thread's calls is a window of ``image`` (B, C, H, W).

@@ -3,12 +3,13 @@
 Everything but the kernels is frozen, so the model itself is the teacher, on the same images at the base resolution. Its
 forward pass runs once in a step, without gradient, and all students of the step share it. A student is the model on the
 images at one resolution. The outputs of the two are compared token by token; annotations are not needed. A student on
-another token grid has outputs on another grid too: they are first brought to the teacher's, as the host brings them to the
-image's size.
+another token grid has outputs on another grid too. Either they are first brought to the teacher's, as the host brings them
+to the image's size, or the teacher has the student's grid: it sees the images at the size that its patches cut into it.
 """
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -31,32 +32,40 @@ def check_objective(objective: str) -> None:
 
 
 def distillation_loss(patch_embed: MultiScalePatchEmbed, images: Tensor, outputs: Callable[[Tensor], Any],
-                      distance: Callable[[Any, Any], Tensor],
-                      task_losses: Callable[[Any], Losses] | None = None) -> Callable[[Tensor], Losses]:
+                      distance: Callable[[Any, Any], Tensor], task_losses: Callable[[Any], Losses] | None = None,
+                      teacher_follows_grid: bool = False) -> Callable[[Tensor], Losses]:
     """The loss of a student: its distance to the teacher on ``images``, as ``loss_distill``.
 
     Args:
         patch_embed: The layer inside the model that ``outputs`` runs.
-        images: (B, C, H, W) at the base resolution. The teacher sees them at once, without gradient.
+        images: (B, C, H, W) at the base resolution. The teacher sees them without gradient.
         outputs: A forward pass of the model; the attribute ``compared`` of its result is compared.
         distance: Maps the ``compared`` outputs of student and teacher to a scalar.
         task_losses: Maps the outputs of a pass to the host's losses, which are added (the objective ``'both'``).
+        teacher_follows_grid: Whether the teacher of a student on another token grid is on that grid too, and not on the base
+            grid. Neither has the sizes of objects in the other's outputs.
 
     Returns:
         A function that maps the images (B, C, h, w) of a student to its losses, for
         :class:`~mspe_mm.tuning.kernel_objective.MultiResolutionObjective`.
     """
-    with torch.no_grad(), patch_embed.pretrained_only():
-        teacher = outputs(images).compared
+    @cache
+    def teacher(grid: tuple[int, int]) -> Any:
+        size = patch_embed.stock_size(grid)
+        seen = images if images.shape[-2:] == size else patch_embed.downsampling.resize(images, size)
+        with torch.no_grad(), patch_embed.pretrained_only(), patch_embed.force_grid(grid):
+            return outputs(seen).compared
 
     def loss(images: Tensor) -> Losses:
+        height, width = images.shape[-2:]
+        grid = patch_embed.grid_for((height, width))
+        target = teacher(grid if teacher_follows_grid else patch_embed.grid_size)
         student = outputs(images)
         losses = {} if task_losses is None else task_losses(student)
         compared = student.compared
-        height, width = images.shape[-2:]
-        if patch_embed.grid_for((height, width)) != patch_embed.grid_size:
-            compared = on_grid_of(teacher, compared)
-        return {**losses, 'loss_distill': distance(compared, teacher)}
+        if grid != patch_embed.grid_size and not teacher_follows_grid:
+            compared = on_grid_of(target, compared)
+        return {**losses, 'loss_distill': distance(compared, target)}
 
     return loss
 

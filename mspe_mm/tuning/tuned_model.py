@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
@@ -89,6 +90,8 @@ class TunedModel(_Host):
 
     distance: Callable[[Any, Any], Tensor] = staticmethod(logit_distance)
     """The distance between the ``compared`` outputs of a student and of the teacher: a scalar."""
+    teacher_follows_grid = False
+    """See :func:`~mspe_mm.tuning.distillation.distillation_loss`."""
 
     def __init__(self, *args: Any, tuning: Mapping | None = None, patch_embed: Mapping | None = None,
                  resolutions: Sequence[int | tuple[int, int]] | None = None, adapter: str | None = None,
@@ -126,6 +129,10 @@ class TunedModel(_Host):
     def losses_from(self, outputs: Outputs, data_samples: Any) -> Losses:
         """The host's losses by name, of the forward pass that made ``outputs``."""
         raise NotImplementedError(f'{type(self).__name__} cannot be compared with a teacher')
+
+    def host_losses(self, images: Tensor, data_samples: Any) -> Losses:
+        """The host's losses of a forward pass on images (B, C, h, w), whose annotations are at the base resolution."""
+        return super().loss(images, data_samples)
 
     @staticmethod
     def is_annotated(data_sample: Any) -> bool:
@@ -216,7 +223,7 @@ class TunedModel(_Host):
             InputError: If annotations are missing, or the images are not at the base resolution.
         """
         def host_loss(images: Tensor) -> Losses:
-            return super(TunedModel, self).loss(images, data_samples)
+            return self.host_losses(images, data_samples)
 
         if self.full_training:
             return self.full_training(inputs, host_loss)
@@ -224,6 +231,7 @@ class TunedModel(_Host):
             return host_loss(inputs)
         self._check_batch(self.tuning, inputs, data_samples)
         layer, objective = self.mspe_layer, self.tuning.objective
+        distilled = partial(distillation_loss, layer, inputs, teacher_follows_grid=self.teacher_follows_grid)
 
         def by_features(images: Tensor) -> Outputs:
             outputs = self.outputs(images)
@@ -234,12 +242,11 @@ class TunedModel(_Host):
 
         task_loss: Callable[[Tensor], Losses] = host_loss
         if objective == 'features':
-            task_loss = distillation_loss(layer, inputs, lambda x: Outputs(self.head_inputs(x)), feature_distance)
+            task_loss = distilled(lambda x: Outputs(self.head_inputs(x)), feature_distance)
         elif objective == 'task+features':
-            task_loss = distillation_loss(layer, inputs, by_features, feature_distance, task_losses)
+            task_loss = distilled(by_features, feature_distance, task_losses)
         elif objective != 'task':
-            task_loss = distillation_loss(
-                layer, inputs, self.outputs, self.distance, task_losses if objective == 'both' else None)
+            task_loss = distilled(self.outputs, self.distance, task_losses if objective == 'both' else None)
         return self.tuning(layer, inputs, task_loss, model=self)
 
     def _check_batch(self, tuning: Objective, images: Tensor, data_samples: Sequence) -> None:

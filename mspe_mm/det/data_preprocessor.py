@@ -24,6 +24,10 @@ class MSPEDetDataPreprocessor(DetDataPreprocessor):
         patch_size: Patch size at the base resolution, in pixels: the backbone's.
         canvas_value: Pixel value of the canvas, one number or one for each channel of the loaded image.
         **kwargs: The host's.
+
+    Attributes:
+        stock_patches: Whether the patches of all images are ``patch_size``, as in the stock detector: the canvas then has
+            whole ones.
     """
 
     def __init__(self,
@@ -36,6 +40,7 @@ class MSPEDetDataPreprocessor(DetDataPreprocessor):
         img_size = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
         self.grid_size = (img_size[0] // patch_size, img_size[1] // patch_size)
         self.patch_size, self.canvas_value = patch_size, canvas_value
+        self.stock_patches = False
 
     @property
     def base_resolution(self) -> tuple[int, int]:
@@ -44,8 +49,13 @@ class MSPEDetDataPreprocessor(DetDataPreprocessor):
 
     def forward(self, data: dict, training: bool = False) -> dict:
         images = list(data['inputs'])
-        size = canvas_size((image.shape[-2:] for image in images), self.grid_size, self.patch_size if training else 1)
+        size = self.canvas_size([image.shape[-2:] for image in images], training)
         return super().forward({**data, 'inputs': [self.on_canvas(image, size) for image in images]}, training)
+
+    def canvas_size(self, image_sizes: Sequence[tuple[int, int]], training: bool = False) -> tuple[int, int]:
+        """(height, width) in pixels of the canvas of a batch of images of these sizes."""
+        return canvas_size(image_sizes, self.grid_size, self.patch_size if training else 1,
+                           self.patch_size if self.stock_patches else None)
 
     def on_canvas(self, image: Tensor, size: tuple[int, int]) -> Tensor:
         """Put an image (C, H, W) into the top left corner of a canvas of ``size`` (height, width)."""

@@ -36,19 +36,26 @@ from ..layers.patch_embed import MultiScalePatchEmbed
 FRAME_KEYS = ('img_shape', 'pad_shape', 'batch_input_shape', 'scale_factor')
 
 
-def canvas_size(image_sizes: Iterable[tuple[int, int]], grid_size: tuple[int, int], at_least: int = 1) -> tuple[int, int]:
+def canvas_size(image_sizes: Iterable[tuple[int, int]], grid_size: tuple[int, int], at_least: int = 1,
+                stock_patch: int | None = None) -> tuple[int, int]:
     """The smallest canvas with square patches and the base token grid that every image fits on.
 
     Args:
         image_sizes: (height, width) of the images in pixels.
         grid_size: (rows, columns) of tokens at the base resolution.
         at_least: Smallest patch size in pixels.
+        stock_patch: Patch size in pixels of the stock detector, whose tokens follow the image: for the smallest canvas of
+            whole patches in the shape of the base grid.
 
     Returns:
-        (height, width) in pixels, ``k * rows`` and ``k * columns``.
+        (height, width) in pixels, ``k * rows`` and ``k * columns`` with a whole k; with ``stock_patch``, of the k at which
+        an image touches the edge, rounded up to whole patches.
     """
-    k = max(at_least, *(max(-(-h // grid_size[0]), -(-w // grid_size[1])) for h, w in image_sizes))
-    return k * grid_size[0], k * grid_size[1]
+    rows, columns = grid_size
+    k = max(Fraction(at_least), *(max(Fraction(h, rows), Fraction(w, columns)) for h, w in image_sizes))
+    if stock_patch is None:
+        return math.ceil(k) * rows, math.ceil(k) * columns
+    return math.ceil(k * rows / stock_patch) * stock_patch, math.ceil(k * columns / stock_patch) * stock_patch
 
 
 def frame_scale(patch_embed: MultiScalePatchEmbed, batch_size: tuple[int, int]) -> tuple[float, float]:

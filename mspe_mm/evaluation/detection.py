@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from torch import nn
 
 from ..det.data_preprocessor import MSPEDetDataPreprocessor
-from ..det.frame import canvas_size
 from ..errors import InputError
 from ..models.find import find_patch_embed
 
@@ -78,11 +77,23 @@ def read_metrics(metrics: dict[str, float], config: dict | list) -> dict[str, fl
 def batch_size(model: nn.Module, resolution: tuple[int, int]) -> tuple[int, int]:
     """(height, width) in pixels of a batch of images of ``resolution``: the canvas that they are padded to."""
     if isinstance(model.data_preprocessor, MSPEDetDataPreprocessor):
-        return canvas_size([resolution], find_patch_embed(model).grid_size)
+        return model.data_preprocessor.canvas_size([resolution])
     return tuple(resolution)
 
 
 @contextmanager
 def scaled_inference(model: nn.Module, scale: tuple[float, float]) -> Iterator[None]:
-    """No inference setting of a detector depends on the resolution: its heads see the reference frame."""
-    yield
+    """The canvas of a model with the stock patch embedding has whole stock patches.
+
+    No other inference setting of a detector depends on the resolution: its heads see the reference frame.
+    """
+    preprocessor = model.data_preprocessor
+    if not isinstance(preprocessor, MSPEDetDataPreprocessor):
+        yield
+        return
+    before = preprocessor.stock_patches
+    preprocessor.stock_patches = find_patch_embed(model).kernel_policy == 'constant'
+    try:
+        yield
+    finally:
+        preprocessor.stock_patches = before

@@ -51,6 +51,23 @@ def test_every_image_fits_and_nothing_smaller_would_do(images, grid):
     assert k == 1 or any(h > (k - 1) * grid[0] or w > (k - 1) * grid[1] for h, w in images)
 
 
+@given(sizes, st.tuples(st.integers(1, 70), st.integers(1, 70)), st.integers(1, 20))
+def test_a_stock_canvas_has_whole_patches_in_the_shape_of_the_base_grid(image, grid, patch):
+    height, width = canvas_size([image], grid, stock_patch=patch)
+    assert height % patch == width % patch == 0
+    assert height >= image[0]
+    assert width >= image[1]
+    rows, columns = grid
+    if image[0] * columns >= image[1] * rows and image[0] >= rows:    # as high as the shape of the grid, or higher
+        assert height == -(-image[0] // patch) * patch
+        assert width - patch < image[0] * columns / rows <= width
+
+
+def test_the_stock_detector_gets_images_of_any_whole_patches():
+    assert canvas_size([(128, 128)], (12, 12)) == (132, 132)
+    assert canvas_size([(128, 128)], (12, 12), stock_patch=16) == (128, 128)
+
+
 @given(sizes)
 def test_an_image_on_its_canvas_has_the_base_token_grid_and_one_scale(image):
     canvas = canvas_size([image], (64, 64))

@@ -11,7 +11,14 @@ from torch import nn
 from mspe_mm.core import MultiScalePatchEmbed
 from mspe_mm.det import MSPEDetDataPreprocessor
 from mspe_mm.errors import InputError
-from mspe_mm.evaluation.detection import HEADLINE_METRICS, TABLE_METRICS, batch_size, evaluator_config, read_metrics
+from mspe_mm.evaluation.detection import (
+    HEADLINE_METRICS,
+    TABLE_METRICS,
+    batch_size,
+    evaluator_config,
+    read_metrics,
+    scaled_inference,
+)
 
 CONFIG = dict(type='CocoMetric', metric=['bbox', 'segm'])
 
@@ -93,6 +100,19 @@ def test_the_batch_is_the_canvas(resolution, expected):
     image = torch.zeros(3, *resolution, dtype=torch.uint8)
     batch = model.data_preprocessor(dict(inputs=[image], data_samples=None))['inputs']
     assert tuple(batch.shape[-2:]) == expected
+
+
+@pytest.mark.parametrize(('policy', 'expected'), [('fixed', (36, 36)), ('constant', (48, 48))])
+def test_the_stock_patch_embedding_has_a_canvas_of_whole_patches(policy, expected):
+    model = nn.Module()
+    model.backbone = nn.Module()
+    model.backbone.patch_embed = MultiScalePatchEmbed(3, 8, 16, 4, (4, 16), kernel_policy=policy)
+    model.data_preprocessor = MSPEDetDataPreprocessor(img_size=64)
+    image = torch.zeros(3, 33, 20, dtype=torch.uint8)
+    with scaled_inference(model, (0.5, 0.5)):
+        batch = model.data_preprocessor(dict(inputs=[image], data_samples=None))['inputs']
+        assert batch_size(model, (33, 20)) == batch.shape[-2:] == expected
+    assert batch_size(model, (33, 20)) == (36, 36)
 
 
 def test_other_preprocessors_have_no_canvas():

@@ -200,7 +200,8 @@ def test_bad_input_ends_in_one_sentence(args, sentence, tool):
 
 
 @pytest.mark.parametrize('name', ['vitdet_coco', 'vitdet_mspe_coco', 'vitdet_mspe_5e_coco', 'vitdet_coco128',
-                                  'vitdet_mspe_coco128', 'vitdet_synthetic', 'vitdet_mspe_synthetic'])
+                                  'vitdet_mspe_coco128', 'vitdet_synthetic', 'vitdet_lsj_synthetic',
+                                  'vitdet_mspe_synthetic'])
 def test_configs_are_complete(name):
     cfg = Config.fromfile(ROOT / f'configs/{name}.py')
     assert cfg.custom_imports == dict(

@@ -2,6 +2,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from mmdet.registry import DATASETS, MODELS
@@ -50,14 +51,14 @@ load_from = 'work_dirs/vitdet_synthetic/epoch_1.pth'
 
 @pytest.fixture(scope='module')
 def world(tmp_path_factory) -> World:
-    """The data set, a pretrained backbone, a base model trained on it in two steps, and its patch embedding tuned in two."""
+    """The data set, a pretrained backbone, base models trained on it in two steps, and a patch embedding tuned in two."""
     world = World(tmp_path_factory.mktemp('synthetic_detection'))
     made = world.run('make_synthetic.py', 'data/synthetic_detection', '--task', 'detection', '--train', 4, '--val', 3)
     assert '4 training and 3 validation images of 192 x 192 px' in made.stdout
     assert '7/7' in made.stderr    # the progress bar
     (world.folder / 'setr_vitdet_synthetic.py').write_text(PRETRAINED.format(root=ROOT))
     world.run('train.py', 'setr_vitdet_synthetic.py')
-    for name, more in (('vitdet_synthetic', ''), ('vitdet_mspe_synthetic', MORE)):
+    for name, more in (('vitdet_synthetic', ''), ('vitdet_mspe_synthetic', MORE), ('vitdet_lsj_synthetic', '')):
         (world.folder / f'{name}.py').write_text(TINY.format(root=ROOT, name=name, more=more))
         world.run('train.py', f'{name}.py')
     return world
@@ -100,6 +101,25 @@ def test_training_images_keep_their_objects(settings):
     annotated = json.loads(Path('data/synthetic_detection/annotations/instances_train.json').read_text())
     assert len(dataset) == 4
     assert sum(len(item['data_samples'].gt_instances) for item in dataset) == len(annotated['annotations'])
+
+
+def test_jitter_shows_objects_of_other_sizes(world, settings):
+    jittered = Config.fromfile('vitdet_lsj_synthetic.py')
+    torch.manual_seed(0)
+    np.random.seed(0)
+    dataset, stock = (DATASETS.build(cfg.train_dataloader.dataset) for cfg in (jittered, settings))
+    heights = set()
+    for index in range(4):
+        whole = max(stock[index]['data_samples'].gt_instances.bboxes.areas.sqrt())
+        for item in (dataset[index] for _ in range(3)):
+            sample = item['data_samples']
+            assert item['inputs'].shape[-2:] == sample.img_shape == sample.gt_instances.masks.masks.shape[1:]
+            assert max(sample.img_shape) <= 192
+            assert (sample.gt_instances.bboxes.tensor <= 192).all()
+            assert max(sample.gt_instances.bboxes.areas.sqrt()) <= 1.6 * whole
+            heights.add(sample.img_shape[0])
+    assert min(heights) < 160
+    assert (world.folder / 'work_dirs/vitdet_lsj_synthetic/epoch_1.pth').exists()
 
 
 def test_detector_starts_from_the_whole_pretrained_backbone(world, settings):

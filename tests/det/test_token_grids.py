@@ -38,7 +38,7 @@ def annotated(model, count=2):
         demo_mm_inputs(count, [(3, 64, 64)] * count, num_items=[2] * count, num_classes=3, with_mask=True), training=True)
 
 
-def alike(found, expected):
+def assert_alike(found, expected):
     assert len(found.pred_instances) == len(expected.pred_instances) > 0
     torch.testing.assert_close(found.pred_instances.bboxes, expected.pred_instances.bboxes, rtol=1e-4, atol=1e-3)
     torch.testing.assert_close(found.pred_instances.scores, expected.pred_instances.scores, rtol=1e-4, atol=1e-5)
@@ -66,7 +66,7 @@ def test_on_a_coarse_grid_an_image_of_whole_base_patches_is_seen_by_the_stock_de
         (expected, ) = stock.predict(image, [sample((32, 32))])
         with model.mspe_layer.force_grid(COARSE):
             (found, ) = model.predict(image, [sample((32, 32))])
-    alike(found, expected)
+    assert_alike(found, expected)
 
 
 @detectors
@@ -80,7 +80,7 @@ def test_a_small_image_on_a_coarse_grid_has_the_frame_of_the_grid(config):
         framed = image.new_zeros(1, 3, 32, 32)
         with _known.set((framed, features)):
             (expected, ) = model.predict(framed, [sample((32, 32))])
-    alike(found, expected)
+    assert_alike(found, expected)
 
 
 def test_annotations_follow_the_frame():

@@ -43,7 +43,7 @@ def distillation_loss(patch_embed: MultiScalePatchEmbed, images: Tensor, outputs
         distance: Maps the ``compared`` outputs of student and teacher to a scalar.
         task_losses: Maps the outputs of a pass to the host's losses, which are added (the objective ``'both'``).
         teacher_follows_grid: Whether the teacher of a student on another token grid is on that grid too, and not on the base
-            grid. Neither has the sizes of objects in the other's outputs.
+            grid: for outputs that tell the sizes of objects in tokens, as a detector's features do.
 
     Returns:
         A function that maps the images (B, C, h, w) of a student to its losses, for
@@ -51,19 +51,19 @@ def distillation_loss(patch_embed: MultiScalePatchEmbed, images: Tensor, outputs
     """
     @cache
     def teacher(grid: tuple[int, int]) -> Any:
-        size = patch_embed.stock_size(grid)
-        seen = images if images.shape[-2:] == size else patch_embed.downsampling.resize(images, size)
+        seen = patch_embed.downsampling.resize(images, patch_embed.stock_size(grid))
         with torch.no_grad(), patch_embed.pretrained_only(), patch_embed.force_grid(grid):
             return outputs(seen).compared
 
     def loss(images: Tensor) -> Losses:
         height, width = images.shape[-2:]
         grid = patch_embed.grid_for((height, width))
-        target = teacher(grid if teacher_follows_grid else patch_embed.grid_size)
+        reference = grid if teacher_follows_grid else patch_embed.grid_size
+        target = teacher(reference)
         student = outputs(images)
         losses = {} if task_losses is None else task_losses(student)
         compared = student.compared
-        if grid != patch_embed.grid_size and not teacher_follows_grid:
+        if grid != reference:
             compared = on_grid_of(target, compared)
         return {**losses, 'loss_distill': distance(compared, target)}
 

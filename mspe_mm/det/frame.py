@@ -87,14 +87,20 @@ def frame_metainfo(metainfo: dict, patch_embed: MultiScalePatchEmbed, batch_size
     """
     ratios = frame_ratio(patch_embed, batch_size)
     rows, columns = patch_embed.token_grid(batch_size)
-    frame = {'batch_input_shape': (rows * patch_embed.patch_size, columns * patch_embed.patch_size)}
-    for key in ('img_shape', 'pad_shape'):
-        if key in metainfo:
-            frame[key] = tuple(math.ceil(length * ratio) for length, ratio in zip(metainfo[key][:2], ratios))
-    vertical, horizontal = frame_scale(patch_embed, batch_size)
+    return {**_scaled_metainfo(metainfo, ratios), 'batch_input_shape': patch_embed.stock_size((rows, columns))}
+
+
+def _scaled_metainfo(metainfo: dict, ratios: tuple[Fraction, Fraction]) -> dict:
+    """The entries that :data:`FRAME_KEYS` names, of an image that is scaled by a (vertical, horizontal) ratio."""
+    found = {key: _scaled_size(metainfo[key], ratios) for key in FRAME_KEYS if key != 'scale_factor' and key in metainfo}
+    vertical, horizontal = map(float, ratios)
     x_factor, y_factor = metainfo.get('scale_factor', (1., 1.))[:2]    # a pipeline without Resize sets none
-    frame['scale_factor'] = (x_factor * horizontal, y_factor * vertical)
-    return frame
+    return {**found, 'scale_factor': (x_factor * horizontal, y_factor * vertical)}
+
+
+def _scaled_size(size: Sequence[int], ratios: tuple[Fraction, Fraction]) -> tuple[int, int]:
+    height, width = (math.ceil(length * ratio) for length, ratio in zip(size[:2], ratios))
+    return height, width
 
 
 @contextmanager
@@ -138,30 +144,27 @@ def annotations_in_frame(patch_embed: MultiScalePatchEmbed, batch_size: tuple[in
     Returns:
         The samples; the same ones where the frame is the base resolution.
     """
-    ratios = tuple(ratio * length / base for ratio, length, base in zip(
+    vertical, horizontal = (ratio * length / base for ratio, length, base in zip(
         frame_ratio(patch_embed, batch_size), batch_size, patch_embed.base_resolution))
-    return data_samples if ratios == (1, 1) else [_scaled(sample, *ratios) for sample in data_samples]
+    if vertical == horizontal == 1:
+        return data_samples
+    return [_scaled_sample(sample, (vertical, horizontal)) for sample in data_samples]
 
 
-def _scaled(sample: DetDataSample, vertical: Fraction, horizontal: Fraction) -> DetDataSample:
+def _scaled_sample(sample: DetDataSample, ratios: tuple[Fraction, Fraction]) -> DetDataSample:
     found = sample.clone()
-    for key in ('img_shape', 'pad_shape', 'batch_input_shape'):
-        if key in sample:
-            height, width = sample.metainfo[key][:2]
-            found.set_metainfo({key: (math.ceil(height * vertical), math.ceil(width * horizontal))})
-    x_factor, y_factor = sample.metainfo.get('scale_factor', (1., 1.))[:2]
-    found.set_metainfo(dict(scale_factor=(x_factor * float(horizontal), y_factor * float(vertical))))
+    found.set_metainfo(_scaled_metainfo(sample.metainfo, ratios))
     for key in ('gt_instances', 'ignored_instances'):
         if key in sample:
-            setattr(found, key, _scaled_instances(sample.get(key), vertical, horizontal))
+            setattr(found, key, _scaled_instances(sample.get(key), ratios))
     return found
 
 
-def _scaled_instances(instances: InstanceData, vertical: Fraction, horizontal: Fraction) -> InstanceData:
+def _scaled_instances(instances: InstanceData, ratios: tuple[Fraction, Fraction]) -> InstanceData:
     found = instances.clone()
     if 'bboxes' in found:
-        found.bboxes = scale_boxes(found.bboxes.clone(), (float(horizontal), float(vertical)))
+        vertical, horizontal = map(float, ratios)
+        found.bboxes = scale_boxes(found.bboxes.clone(), (horizontal, vertical))
     if 'masks' in found:
-        height, width = found.masks.height, found.masks.width
-        found.masks = found.masks.resize((math.ceil(height * vertical), math.ceil(width * horizontal)))
+        found.masks = found.masks.resize(_scaled_size((found.masks.height, found.masks.width), ratios))
     return found

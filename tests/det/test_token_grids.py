@@ -140,8 +140,7 @@ def test_the_teacher_of_another_grid_is_the_stock_detector_on_that_grid():
 def test_the_kernels_of_all_grids_are_tuned_and_nothing_else(tuning):
     torch.manual_seed(0)
     model = lively(MODELS.build(fcos(tuning=tuning, **GRIDS))).train()
-    data = model.data_preprocessor(
-        demo_mm_inputs(4, [(3, 64, 64)] * 4, num_items=[2] * 4, num_classes=3, with_mask=True), training=True)
+    data = annotated(model, 4)
     before = copy.deepcopy(model.state_dict())
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1e-3)
     for _ in range(8):
@@ -154,8 +153,7 @@ def test_the_kernels_of_all_grids_are_tuned_and_nothing_else(tuning):
 
 def test_random_token_grids_train_a_detector():
     model = lively(MODELS.build(fcos(tuning=dict(token_grids=[8, 5])))).train()
-    data = model.data_preprocessor(
-        demo_mm_inputs(2, [(3, 64, 64)] * 2, num_items=[2] * 2, num_classes=3, with_mask=True), training=True)
+    data = annotated(model)
     total, log = model.parse_losses(model(**data, mode='loss'))
     total.backward()
     assert {name.partition('.')[0] for name in log if '.' in name} <= {'g8x8', 'g5x5'}
@@ -171,9 +169,7 @@ def test_images_with_budgets_are_predicted_as_one_by_one():
         found = model(images, [sample(size) for size in sizes], mode='predict')
         for one, image, size in zip(found, images, sizes):
             (expected, ) = model.predict(image, [sample(size)])
-            assert len(one.pred_instances) == len(expected.pred_instances) > 0
-            torch.testing.assert_close(one.pred_instances.bboxes, expected.pred_instances.bboxes, rtol=1e-4, atol=1e-3)
-            torch.testing.assert_close(one.pred_instances.scores, expected.pred_instances.scores, rtol=1e-4, atol=1e-5)
+            assert_alike(one, expected)
 
 
 def test_boxes_on_a_coarse_grid_are_in_the_original_image():

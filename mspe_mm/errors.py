@@ -28,6 +28,22 @@ def check_names(given: Iterable[str], valid: Iterable[str], what: str) -> None:
             raise InputError(f'{what} has no setting {name!r}{hint} settings are {", ".join(valid)}')
 
 
+def check_choice(name: str, value: object, choices: Iterable[object]) -> None:
+    """Refuse a value of a setting that is none of its choices.
+
+    Args:
+        name: The setting, for the message: ``'sampling'``.
+        value: What was given.
+        choices: The valid values.
+
+    Raises:
+        InputError: Naming the setting, the value and the choices.
+    """
+    choices = list(choices)
+    if value not in choices:
+        raise InputError(f'unknown {name} {value!r}: choose one of {", ".join(map(str, choices))}')
+
+
 def check_distinct(values: Iterable[object], what: str) -> None:
     """Refuse a value that is given twice.
 

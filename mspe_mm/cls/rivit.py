@@ -7,6 +7,7 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
+from ..errors import check_choice
 from ..layers.attention import attend
 from ..layers.patch_embed import MultiScalePatchEmbed
 from ..layers.position import POSITIONS, clipped_relative_positions, resample_positions, sinusoids
@@ -84,8 +85,7 @@ class RIViT(nn.Module):
                  stem_channels: int = 32, map_size: int = 64) -> None:
         super().__init__()
         for name, value, choices in (('embedding', embedding, EMBEDDINGS), ('position', position, POSITIONS)):
-            if value not in choices:
-                raise ValueError(f'unknown {name} {value!r}: choose one of {", ".join(choices)}')
+            check_choice(name, value, choices)
         self.num_classes, self.position = num_classes, position
         if embedding == 'conv_stem':
             self.patch_embed = ConvStemPatchEmbed(in_chans, embed_dim, stem_channels, map_size, patch_size)

@@ -12,7 +12,8 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..layers.attention import attend, check_attention
+from ..errors import check_choice
+from ..layers.attention import ATTENTIONS, attend
 from ..layers.cache import DerivedTensors
 from ..layers.patch_embed import MultiScalePatchEmbed
 from ..layers.position import relative_positions, resample_positions
@@ -36,7 +37,7 @@ class Attention(nn.Module):
     def __init__(self, dim: int, num_heads: int, qkv_bias: bool, table_grid: tuple[int, int] | None,
                  rel_pos_zero_init: bool, attention: str) -> None:
         super().__init__()
-        check_attention(attention)
+        check_choice('attention', attention, ATTENTIONS)
         self.num_heads, self.attention = num_heads, attention
         self.qkv = nn.Linear(dim, dim * 3, bias=qkv_bias)
         self.proj = nn.Linear(dim, dim)

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..errors import check_choice
 from .cache import shared_constant
 
 ATTENTIONS = ('fused', 'naive')
@@ -34,7 +35,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, relative: tuple[Tensor, Tensor] | No
     Raises:
         ValueError: For an unknown ``attention``.
     """
-    check_attention(attention)
+    check_choice('attention', attention, ATTENTIONS)
     terms = None if relative is None else relative_terms(q, *relative)
     if attention == 'naive':
         return _attend_naively(q, k, v, terms, dropout)
@@ -107,9 +108,3 @@ def _position_codes(rows: int, columns: int, device: torch.device, dtype: torch.
     column = torch.eye(columns).repeat(rows, 1)
     codes = F.pad(torch.cat([row, column], dim=1), (0, -(rows + columns) % 8))
     return codes.to(device, dtype)
-
-
-def check_attention(attention: str) -> None:
-    """Raise a ValueError that lists the choices if ``attention`` is none of them."""
-    if attention not in ATTENTIONS:
-        raise ValueError(f'unknown attention {attention!r}: choose one of {", ".join(ATTENTIONS)}')

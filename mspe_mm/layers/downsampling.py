@@ -6,8 +6,8 @@ from dataclasses import dataclass, fields
 
 from torch import Tensor
 
-from ..errors import check_names
-from .resize import ANTIALIASED, check_correlation, check_interpolation, refit_image, resize_image
+from ..errors import check_choice, check_names
+from .resize import ANTIALIASED, INTERPOLATIONS, check_correlation, refit_image, resize_image
 
 PRIOR_CORRELATION = 0.99
 """Correlation of neighbouring pixels that untuned kernels are resized for: that of photographs."""
@@ -36,7 +36,7 @@ class Downsampling:
     correlation: float = 0.
 
     def __post_init__(self) -> None:
-        check_interpolation(self.interpolation)
+        check_choice('interpolation', self.interpolation, INTERPOLATIONS)
         check_correlation(self.correlation)
         object.__setattr__(self, 'antialias', bool(self.antialias) and self.interpolation in ANTIALIASED)
         object.__setattr__(self, 'correlation', float(self.correlation))

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import InputError
+from ..errors import InputError, check_choice
 from .cache import DerivedTensors
 from .choice import choice_for, choosing
 from .context import Window, with_context
@@ -507,12 +507,6 @@ class MultiScalePatchEmbed(nn.Module):
         return (f'grid_size={self.grid_size}, kernel_sizes={self.kernel_sizes}, context={self.context}, '
                 f'token_grids={self.token_grids}, kernel_policy={self.kernel_policy!r}, fit={self.fit!r}, '
                 f'parameterization={self.parameterization!r}, {self.downsampling}, {self.host}')
-
-
-def check_choice(name: str, value: object, choices: Sequence) -> None:
-    """Raise a ValueError that lists ``choices`` if ``value`` is none of them."""
-    if value not in choices:
-        raise ValueError(f'unknown {name} {value!r}: choose one of {choices}')
 
 
 def _image_size(x: Tensor) -> tuple[int, int]:

@@ -29,6 +29,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..errors import check_choice
 from .cache import shared_constant
 
 INTERPOLATIONS = ('bilinear', 'bicubic', 'area', 'nearest')
@@ -50,7 +51,7 @@ def resize_matrix(out_size: int, in_size: int, interpolation: str = 'bilinear', 
     Raises:
         ValueError: For a size below 1 or an unknown interpolation.
     """
-    check_interpolation(interpolation)
+    check_choice('interpolation', interpolation, INTERPOLATIONS)
     if out_size < 1 or in_size < 1:
         raise ValueError(f'cannot resize {in_size} px to {out_size} px: sizes must be at least 1')
     if interpolation == 'area':
@@ -81,7 +82,7 @@ def resize_image(image: Tensor, size: tuple[int, int], interpolation: str = 'bil
     Raises:
         ValueError: For a size below 1 or an unknown interpolation.
     """
-    check_interpolation(interpolation)
+    check_choice('interpolation', interpolation, INTERPOLATIONS)
     height, width = size
     if min(height, width) < 1:
         raise ValueError(f'cannot resize an image to {height} x {width}: sizes must be at least 1')
@@ -230,12 +231,6 @@ def _interpolate(image: Tensor, size: tuple[int, int], interpolation: str, antia
     if image.dtype in (torch.float16, torch.bfloat16):    # not implemented with antialiasing on every device
         return _interpolate(image.float(), size, interpolation, antialias).to(image.dtype)
     return F.interpolate(image, size, mode=interpolation, align_corners=False, antialias=antialias)
-
-
-def check_interpolation(interpolation: str) -> None:
-    """Raise a ValueError that lists the choices if ``interpolation`` is none of them."""
-    if interpolation not in INTERPOLATIONS:
-        raise ValueError(f'unknown interpolation {interpolation!r}: choose one of {", ".join(INTERPOLATIONS)}')
 
 
 def check_correlation(correlation: float) -> None:

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 
 import torch
 
+from ..errors import check_choice
+
 KERNEL_POLICIES = ('fixed', 'isotropic', 'constant')
 FITS = ('up', 'nearest', 'floor')
 SAMPLINGS = ('double', 'partition', 'native')
@@ -58,6 +60,7 @@ def fit_kernel(image_size: tuple[int, int], grid_size: tuple[int, int], patch_si
     Raises:
         ValueError: For an empty image or an unknown policy.
     """
+    check_choice('kernel_policy', policy, KERNEL_POLICIES)
     if min(image_size) < 1:
         raise ValueError(f'cannot embed an image of {image_size[0]} x {image_size[1]} px')
     if policy == 'constant':
@@ -65,9 +68,7 @@ def fit_kernel(image_size: tuple[int, int], grid_size: tuple[int, int], patch_si
     height, width = (_patch(length, tokens, fit) for length, tokens in zip(image_size, grid_size))
     if policy == 'fixed':
         return height, width
-    if policy == 'isotropic':
-        return min(height, width), min(height, width)
-    raise ValueError(f'unknown kernel policy {policy!r}: choose one of {", ".join(KERNEL_POLICIES)}')
+    return min(height, width), min(height, width)
 
 
 def _patch(length: int, tokens: int, fit: str) -> int:
@@ -137,7 +138,7 @@ def sampling_range(kernel_sizes: Sequence[int], index: int, sampling: str = 'dou
     Raises:
         ValueError: For an unknown sampling.
     """
-    check_sampling(sampling)
+    check_choice('sampling', sampling, SAMPLINGS)
     k = kernel_sizes[index]
     if sampling == 'native':
         return k, k
@@ -148,12 +149,6 @@ def sampling_range(kernel_sizes: Sequence[int], index: int, sampling: str = 'dou
         if index < len(kernel_sizes) - 1:
             high = math.ceil((k + kernel_sizes[index + 1]) / 2) - 1
     return low, high
-
-
-def check_sampling(sampling: str) -> None:
-    """Raise a ValueError that lists the choices if ``sampling`` is none of them."""
-    if sampling not in SAMPLINGS:
-        raise ValueError(f'unknown sampling {sampling!r}: choose one of {", ".join(SAMPLINGS)}')
 
 
 def resolution_for(image_size: Sequence[int], patch: tuple[int, int], base_patch: int,

@@ -8,7 +8,8 @@ from mmseg.models.backbones import VisionTransformer
 from mmseg.registry import MODELS
 from torch import Tensor
 
-from ..layers.attention import check_attention
+from ..errors import check_choice
+from ..layers.attention import ATTENTIONS
 from ..layers.patch_embed import HostLayout, MultiScalePatchEmbed
 from ..layers.position import POSITIONS, sinusoids
 from ..models.settings import split_layer_settings
@@ -45,7 +46,7 @@ class MSPEViT(VisionTransformer):
                  **kwargs: Any) -> None:
         layer_settings, kwargs = split_layer_settings(kwargs, type(self))
         super().__init__(*args, patch_pad=patch_pad, **kwargs)
-        check_attention(attention)
+        check_choice('attention', attention, ATTENTIONS)
         if attention == 'fused':
             for layer in self.layers:
                 layer.attn = FusedSelfAttention(layer.attn)
@@ -72,8 +73,7 @@ class MSPEViT(VisionTransformer):
         self._freeze()    # the host's frozen_exclude, now that the kernels exist
 
     def _replace_positions(self, attention: str) -> None:
-        if self.position not in POSITIONS:
-            raise ValueError(f'unknown position {self.position!r}: choose one of {", ".join(POSITIONS)}')
+        check_choice('position', self.position, POSITIONS)
         table = self.pos_embed.detach()
         del self.pos_embed
         self.register_buffer('pos_embed', table, persistent=False)    # the host initialises and passes it, without adding it

@@ -25,12 +25,6 @@ same pass. ``'features'``: the distance of the features that the heads see to th
 ``'task+features'``: the host's losses and that distance, of the same pass."""
 
 
-def check_objective(objective: str) -> None:
-    """Raise a ValueError that lists the choices if ``objective`` is none of them."""
-    if objective not in OBJECTIVES:
-        raise ValueError(f'unknown objective {objective!r}: choose one of {", ".join(OBJECTIVES)}')
-
-
 def distillation_loss(patch_embed: MultiScalePatchEmbed, images: Tensor, outputs: Callable[[Tensor], Any],
                       distance: Callable[[Any, Any], Tensor], task_losses: Callable[[Any], Losses] | None = None,
                       teacher_follows_grid: bool = False) -> Callable[[Tensor], Losses]:

@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from ..layers.resize import check_interpolation, resize_image
+from ..errors import check_choice
+from ..layers.resize import INTERPOLATIONS, resize_image
 from .early_backward import Losses
 
 
@@ -26,7 +27,7 @@ class MultiResolutionTraining:
     antialias: bool = True
 
     def __post_init__(self) -> None:
-        check_interpolation(self.interpolation)
+        check_choice('interpolation', self.interpolation, INTERPOLATIONS)
         self.resolutions = [(r, r) if isinstance(r, int) else tuple(r) for r in self.resolutions]
         if not self.resolutions or any(len(r) != 2 or min(r) < 1 for r in self.resolutions):
             raise ValueError(f'resolutions must be positive numbers of pixels, got {self.resolutions}')

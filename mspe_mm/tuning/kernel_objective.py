@@ -7,9 +7,10 @@ from functools import partial
 
 from torch import Tensor, nn
 
+from ..errors import check_choice
 from ..layers.patch_embed import MultiScalePatchEmbed
-from ..layers.resolution import check_sampling, draw_patch_size, resolution_for
-from .distillation import check_objective
+from ..layers.resolution import SAMPLINGS, draw_patch_size, resolution_for
+from .distillation import OBJECTIVES
 from .early_backward import EarlyBackward, Losses
 
 
@@ -42,8 +43,8 @@ class MultiResolutionObjective:
     _early_backward: EarlyBackward = field(default_factory=EarlyBackward, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        check_sampling(self.sampling)
-        check_objective(self.objective)
+        check_choice('sampling', self.sampling, SAMPLINGS)
+        check_choice('objective', self.objective, OBJECTIVES)
         if self.base_weight < 0:
             raise ValueError(f'base_weight (lambda of Eq. 7) must not be negative, got {self.base_weight}')
 

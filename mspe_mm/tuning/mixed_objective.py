@@ -8,9 +8,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from ..errors import check_choice
 from ..layers.patch_embed import MultiScalePatchEmbed
-from ..layers.resolution import check_sampling, draw_patch_size, resolution_for
-from .distillation import check_objective
+from ..layers.resolution import SAMPLINGS, draw_patch_size, resolution_for
+from .distillation import OBJECTIVES
 from .early_backward import Losses
 
 
@@ -37,8 +38,8 @@ class MixedResolutionObjective:
     at_base = True
 
     def __post_init__(self) -> None:
-        check_sampling(self.sampling)
-        check_objective(self.objective)
+        check_choice('sampling', self.sampling, SAMPLINGS)
+        check_choice('objective', self.objective, OBJECTIVES)
 
     def __call__(self, patch_embed: MultiScalePatchEmbed, images: Tensor, task_loss: Callable[[Tensor], Losses],
                  model: nn.Module | None = None) -> Losses:

@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..errors import check_choice
 from ..layers.patch_embed import MultiScalePatchEmbed
 from ..layers.token_grids import grid_pairs
-from .distillation import check_objective
+from .distillation import OBJECTIVES
 from .early_backward import Losses
 
 
@@ -46,7 +47,7 @@ class TokenGridObjective:
         self.token_grids = grid_pairs(self.token_grids)
         if not self.token_grids:
             raise ValueError('token_grids must be positive numbers of tokens, got none')
-        check_objective(self.objective)
+        check_choice('objective', self.objective, OBJECTIVES)
 
     @property
     def at_base(self) -> bool:

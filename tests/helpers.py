@@ -15,7 +15,8 @@ from timm.layers.patch_embed import resample_patch_embed
 from torch import Tensor, nn
 
 from mspe_mm.layers.downsampling import DOWNSAMPLING_KEYS
-from mspe_mm.layers.patch_embed import HostLayout, MultiScalePatchEmbed
+from mspe_mm.layers.host_layout import HostLayout
+from mspe_mm.layers.patch_embed import MultiScalePatchEmbed
 
 # Every downsampling model: interpolation and antialias, which the last two ignore.
 MODELS = [('bilinear', True), ('bilinear', False), ('bicubic', True), ('bicubic', False), ('area', True), ('nearest', True)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -17,40 +17,12 @@ from .choice import choice_for, choosing
 from .context import Window, with_context
 from .downsampling import Downsampling
 from .geometry import PatchGeometry
+from .host_layout import HostLayout
 from .resize import pi_resize
 from .resolution import FITS, KERNEL_POLICIES, choose_kernel, default_kernel_sizes, fit_image, fit_kernel
 from .token_grids import check_own_grids, grid_pairs, kernel_name, native_size, nearest_grid
 
 PARAMETERIZATIONS = ('native', 'residual', 'relative')
-PADDINGS = ('corner', 'same', None)
-LAYOUTS = ('NLC', 'NHWC', 'NCHW')
-
-
-@dataclass(frozen=True)
-class HostLayout:
-    """What the layer adopts from the patch embedding that it replaces.
-
-    Args:
-        proj_name: The host's name of the pretrained convolution; '' if the layer takes the place of the convolution itself.
-        padding: What happens to a remainder smaller than a patch: ``'corner'`` pads it with zeros at the bottom and on the
-            right, ``'same'`` pads the image with zeros on all sides, and None cuts the remainder off.
-        layout: Axes of the tokens: ``'NLC'``, ``'NHWC'`` or ``'NCHW'``.
-        with_grid: Whether the token grid is returned beside the tokens.
-        strict_grid: Refuse images whose tokens are not on the base grid, for hosts that can take no other.
-
-    Raises:
-        ValueError: For an unknown padding or layout.
-    """
-
-    proj_name: str = 'proj'
-    padding: str | None = 'corner'
-    layout: str = 'NLC'
-    with_grid: bool = True
-    strict_grid: bool = False
-
-    def __post_init__(self) -> None:
-        check_choice('padding', self.padding, PADDINGS)
-        check_choice('layout', self.layout, LAYOUTS)
 
 
 class PatchKernel(nn.Module):
@@ -474,7 +446,7 @@ class MultiScalePatchEmbed(nn.Module):
         index = self.kernel_index(image_size) if forced is None else forced
         weight, bias = self._cached_kernel(size, index, self.grid_for(image_size))
         reach = tuple(self.geometry.reach(k) for k in size)
-        x = _pad_to_patches(x, size, self.host.padding, reach)
+        x = self.host.pad(x, size, reach)
         x, zeros = with_context(x, self.geometry, size, choice.window if x is given else None)
         x = F.conv2d(x, weight, bias, stride=size, padding=zeros)
         grid = _image_size(x)
@@ -482,8 +454,7 @@ class MultiScalePatchEmbed(nn.Module):
             rows, columns = self.grid_size
             raise InputError(f'an image of {image_size[0]} x {image_size[1]} px has {grid[0]} x {grid[1]} tokens, and the '
                              f'model takes {rows} x {columns} only: resize images to a multiple of {rows} x {columns} px')
-        if self.host.layout != 'NCHW':
-            x = x.flatten(2).transpose(1, 2) if self.host.layout == 'NLC' else x.permute(0, 2, 3, 1)
+        x = self.host.arrange(x)
         if self.norm is not None:
             x = self.norm(x)
         return (x, grid) if self.host.with_grid else x
@@ -517,23 +488,3 @@ def _image_size(x: Tensor) -> tuple[int, int]:
     """
     height, width = x.shape[-2:]
     return operator.index(height), operator.index(width)
-
-
-def _pad_to_patches(x: Tensor, patch: tuple[int, int], padding: str | None, reach: tuple[tuple[int, int], ...]) -> Tensor:
-    """Pad (B, C, H, W) with zeros to whole patches.
-
-    ``reach`` is how far kernels reach on each axis (before the patch, from its first pixel on). The first number is also
-    padded on both sides, see :func:`~mspe_mm.layers.context.with_context`.
-    """
-    if padding is None:
-        if x.shape[-2] < patch[0] or x.shape[-1] < patch[1]:
-            raise ValueError(f'an image of {x.shape[-2]} x {x.shape[-1]} px has no room for a patch of {patch[0]} x '
-                             f"{patch[1]} px: set padding='corner'")
-        return x
-    # What the last patch's kernel sees beyond the image and the padding of both sides; for a patch alone, -length % p.
-    bottom, right = (max(0, (-(-length // p) - 1) * p + after - length - before)
-                     for length, p, (before, after) in zip(x.shape[-2:], patch, reach))
-    if bottom == right == 0:
-        return x
-    top, left = (bottom // 2, right // 2) if padding == 'same' else (0, 0)
-    return F.pad(x, (left, right - left, top, bottom - top))

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from ..errors import InputError, check_names
 from ..layers.downsampling import DOWNSAMPLING_KEYS
-from ..layers.patch_embed import LAYOUTS, HostLayout, MultiScalePatchEmbed
+from ..layers.host_layout import LAYOUTS, HostLayout
+from ..layers.patch_embed import MultiScalePatchEmbed
 from .base_grid import enclosing, put_layer
 from .check import check_half_size
 from .conv_patch_embed import ConvPatchEmbed

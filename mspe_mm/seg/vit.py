@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ..errors import check_choice
 from ..layers.attention import ATTENTIONS
-from ..layers.patch_embed import HostLayout, MultiScalePatchEmbed
+from ..layers.host_layout import HostLayout
+from ..layers.patch_embed import MultiScalePatchEmbed
 from ..layers.position import POSITIONS, sinusoids
 from ..models.settings import split_layer_settings
 from .self_attention import FusedSelfAttention, RelativeSelfAttention, token_grid

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mspe_mm.core import MultiScalePatchEmbed, fit_kernel, resize_image
-from mspe_mm.layers.patch_embed import HostLayout
+from mspe_mm.layers.host_layout import HostLayout
 from mspe_mm.layers.resize import refit_image
 from mspe_mm.layers.resolution import fit_image
 

@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mspe_mm.layers.downsampling import Downsampling
-from mspe_mm.layers.patch_embed import HostLayout, MultiScalePatchEmbed
+from mspe_mm.layers.host_layout import HostLayout
+from mspe_mm.layers.patch_embed import MultiScalePatchEmbed
 
 # Relative to the largest token: rounding of the kernels, of the convolution and of the result.
 TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 0.05}

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullFormatter
 from mmengine.runner import Runner
 from prettytable import PrettyTable
@@ -86,26 +87,31 @@ def write_budget_report(results: dict, out_dir: str | Path, headline: Sequence[s
 
 
 def plot_trade_off(results: dict, path: str | Path, metric: str) -> None:
-    """Metric against GFLOP and against speed: a line per method, a point per token grid.
+    """Metric against GFLOP and against speed: a line per method, a point per token grid."""
+    with figure_of(path, len(COSTS)) as panels:
+        for axes, cost in zip(panels, COSTS):
+            trade_off_panel(axes, results, metric, cost)
+
+
+def trade_off_panel(axes: Axes, results: dict, metric: str, cost: str) -> None:
+    """Draw a metric against a cost, one of :data:`COSTS`.
 
     The points of the last method are labelled with their grids.
     """
     rows = [row for row in results['rows'] if value_of(row, metric) is not None]
     methods = list(dict.fromkeys(row['method'] for row in rows))
-    with figure_of(path, len(COSTS)) as panels:
-        for axes, (cost, label) in zip(panels, COSTS.items()):
-            for method in methods:
-                points = sorted((row[cost], value_of(row, metric), '{}×{}'.format(*row['token_grid']))
-                                for row in rows if row['method'] == method)
-                axes.plot(*list(zip(*points))[:2], marker=MARKERS.get(method, 'o'), color=COLORS.get(method),
-                          label=LABELS.get(method, method))
-                for x, y, grid in points if method == methods[-1] else ():
-                    axes.annotate(grid, (x, y), xytext=(0, 6), textcoords='offset points', ha='center', fontsize=8)
-            axes.set_xscale('log')
-            axes.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
-            axes.xaxis.set_major_formatter('{x:g}')
-            axes.xaxis.set_minor_formatter(NullFormatter())
-            axes.set(xlabel=label, ylabel=f'{metric} (%), {results["dataset"]}')
-            finish_panel(axes)
-            axes.margins(y=0.15)
-            axes.autoscale(axis='y')    # not from zero: grids differ by little
+    for method in methods:
+        points = sorted((row[cost], value_of(row, metric), '{}×{}'.format(*row['token_grid']))
+                        for row in rows if row['method'] == method)
+        axes.plot(*list(zip(*points))[:2], marker=MARKERS.get(method, 'o'), color=COLORS.get(method),
+                  label=LABELS.get(method, method))
+        for x, y, grid in points if method == methods[-1] else ():
+            axes.annotate(grid, (x, y), xytext=(0, 6), textcoords='offset points', ha='center', fontsize=8)
+    axes.set_xscale('log')
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+    axes.xaxis.set_major_formatter('{x:g}')
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set(xlabel=COSTS[cost], ylabel=f'{metric} (%), {results["dataset"]}')
+    finish_panel(axes)
+    axes.margins(y=0.15)
+    axes.autoscale(axis='y')    # not from zero: grids differ by little

@@ -1,6 +1,7 @@
 # The full fine-tuning baseline of setr_mspe_5e_camvid.py: trains all weights of setr_camvid.py's model, in as many epochs, with
 # each batch at four resolutions, as ResFormer does (without its architecture). Patches stay 16 px, and the token grid
 # follows the image. The optimiser is that of the base model, at a tenth of its learning rate.
+# With model.backbone.kernel_policy=fixed the token grid stays and the patch kernel is resized. docs/results.md has both.
 # To compare: tools/eval_multiscale.py configs/setr_mspe_5e_camvid.py ... --finetuned work_dirs/setr_finetune_camvid/epoch_5.pth
 _base_ = './setr_mspe_5e_camvid.py'
 model = dict(

@@ -1,4 +1,4 @@
-"""The error that the command lines print as one sentence, and checks that raise it."""
+"""The error that the command lines print as one sentence, and checks of settings."""
 from __future__ import annotations
 
 import difflib
@@ -37,11 +37,11 @@ def check_choice(name: str, value: object, choices: Iterable[object]) -> None:
         choices: The valid values.
 
     Raises:
-        InputError: Naming the setting, the value and the choices.
+        ValueError: Naming the setting, the value and the choices; who knows the config adds its name.
     """
     choices = list(choices)
     if value not in choices:
-        raise InputError(f'unknown {name} {value!r}: choose one of {", ".join(map(str, choices))}')
+        raise ValueError(f'unknown {name} {value!r}: choose one of {", ".join(map(str, choices))}')
 
 
 def check_distinct(values: Iterable[object], what: str) -> None:

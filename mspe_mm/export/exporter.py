@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputError, check_choice
+from ..errors import InputError
 from ..files import replacing
 from ..layers.patch_embed import MultiScalePatchEmbed
 from ..version import __version__
@@ -50,7 +50,8 @@ def export(model: nn.Module, sizes: Sequence[tuple[int, int] | None], out_dir: s
         InputError: If the model, a size or a setting cannot be exported, a package is missing, ``out_dir`` has an export, or
             the files compute something else than the model.
     """
-    check_choice('format', format, FORMATS)
+    if format not in FORMATS:
+        raise InputError(f'unknown format {format!r}: choose one of {", ".join(FORMATS)}')
     backend, out_dir = FORMATS[format], Path(out_dir)
     if merge and backend.weights is None:
         raise InputError(f'--merge is for --format onnx: files of --format {format} cannot share their weights')

@@ -25,7 +25,7 @@ class HostLayout:
         strict_grid: Refuse images whose tokens are not on the base grid, for hosts that can take no other.
 
     Raises:
-        InputError: For an unknown padding or layout.
+        ValueError: For an unknown padding or layout.
     """
 
     proj_name: str = 'proj'
